@@ -1,0 +1,1 @@
+"""Tests: laws, theory, oracles, naive twins, then examples; one file per module."""
