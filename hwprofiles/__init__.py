@@ -1,1 +1,36 @@
+"""What hardware and models can do: data sheets, KV memory, and the time of one step.
+
+Reading order: `datasheet` (Gpu, Model), `memory` (how many KV blocks fit), `costmodel` (what a step costs) and
+`steptable` (the same as a table to look up); then, for making them, `composition` (kernel measurements to step times)
+and `fit` (step times to a cost). `records` reads all profile files. Importing this package loads no numerical library.
+"""
+
+from importlib import import_module
+from typing import Any
+
 __dist__ = "servecast"
+
+_HOME = {
+    "Gpu": "datasheet",
+    "Model": "datasheet",
+    "ProfileError": "datasheet",
+    "known_gpus": "datasheet",
+    "known_models": "datasheet",
+    "load_gpu": "datasheet",
+    "load_model": "datasheet",
+    "MemoryBudget": "memory",
+    "kv_blocks": "memory",
+    "memory_budget": "memory",
+    "StepCost": "costmodel",
+    "list_profiles": "costmodel",
+    "load_step_cost": "costmodel",
+    "StepTable": "steptable",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"hwprofiles.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'hwprofiles' has no attribute {name!r}")
