@@ -1,1 +1,77 @@
+"""Workloads: who asks for what, and when. A leaf: knows nothing of hardware or of the simulator.
+
+Reading order: stream.py (the tables in which the parts meet), numerics.py (numbers that are the same on every
+machine), arrivals.py and lengths.py (when, and how long), clients.py (who), compose.py (all clients, superposed),
+naive.py (one aggregate source, the thing to compare with), closed.py (N requests always in flight). At the edges:
+stream_file.py and pool_file.py are the files we write, servegen.py reads the published client data, fit_pool.py
+makes a shipped pool of them and pool_check.py measures it.
+
+The names below load their file when first used: importing the package alone loads no numpy.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workloads.clients import Client, ClientPool, known_pools
+    from workloads.closed import concurrency
+    from workloads.compose import compose
+    from workloads.naive import naive
+    from workloads.stream import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream
+    from workloads.units import parse_duration_s
+
 __dist__ = "servecast"
+__all__ = [
+    "Client",
+    "ClientPool",
+    "ITEMS",
+    "SEGMENTS",
+    "STREAM",
+    "Stream",
+    "WorkloadError",
+    "check_stream",
+    "compose",
+    "concurrency",
+    "known_pools",
+    "naive",
+    "parse_duration_s",
+]
+
+_HOME = {
+    "Client": "clients",
+    "ClientPool": "clients",
+    "known_pools": "clients",
+    "concurrency": "closed",
+    "compose": "compose",
+    "naive": "naive",
+    "ITEMS": "stream",
+    "SEGMENTS": "stream",
+    "STREAM": "stream",
+    "Stream": "stream",
+    "WorkloadError": "stream",
+    "check_stream": "stream",
+    "parse_duration_s": "units",
+}
+
+
+class _Package(ModuleType):
+    """Makes `workloads.compose` the function whichever of the two names is imported first.
+
+    Python binds a submodule to its parent after loading it; `compose` and `naive` share their name with their file.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _HOME and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'workloads' has no attribute {name!r}")
+    return getattr(import_module(f"workloads.{_HOME[name]}"), name)

@@ -1,0 +1,117 @@
+"""Published client data made into a ClientPool: the arrival model of every window, a sketch of every length table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workloads.arrivals import GAMMA, WEIBULL, gap_cv, held_shape, pause_for_cv, weibull_shape
+from workloads.clients import ClientPool, block_of
+from workloads.lengths import FIELDS, KNOTS, LengthTable, sketch_knots
+from workloads.numerics import log
+from workloads.servegen import Pmf, ServegenData
+
+
+def pool_of(data: ServegenData, missing: str = "drop") -> ClientPool:
+    """The pool of the clients that have lengths; with `missing="impute"` the others borrow lengths and are marked."""
+    absent = [client for client in data.traces if not data.lengths.get(client)]
+    donors = _donors(data, absent) if missing == "impute" else {}
+    used = sorted((set(data.traces) - set(absent)) | set(donors))
+    left_out = [client for client in data.traces if client not in used]
+    trace = np.stack([data.traces[client] for client in used])
+    length_row, tables = _lengths(data, used, donors)
+    everyone = np.stack([trace["count"] for trace in data.traces.values()])
+    return ClientPool(
+        name=data.name,
+        client_ids=np.array(used, np.int32),
+        **arrival_model(trace["count"], trace["cv"], trace["family"], trace["shape"]),
+        length_row=length_row,
+        lengths=tables,
+        max_output_tokens=int(tables["output_tokens"].knots.max()),
+        absent_ids=tuple(left_out),
+        absent_count=sum((data.traces[c]["count"] for c in left_out), np.zeros(trace.shape[1])),
+        gap=~np.any(everyone > 0, axis=0),
+        imputed_ids=tuple(sorted(donors)),
+    )
+
+
+def arrival_model(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> dict[str, Any]:
+    """The bulk's shape and the pause of each window that together give the reported CV.
+
+    Gamma windows: shape 1/cv², no pause. Weibull windows: the published shape, or, where that is already burstier than
+    reported, the shape whose CV is the reported one; what the bulk's CV lacks is one pause.
+    """
+    active = count > 0
+    weibull = active & (family == WEIBULL)
+    safe_cv = np.where(active, cv, 1.0)
+    bulk = held_shape(1.0 / (safe_cv * safe_cv))
+    bulk[weibull] = np.minimum(np.maximum(shape[weibull], 0.05), 50.0)
+    bursty = weibull.copy()
+    bursty[weibull] = gap_cv(np.full(weibull.sum(), WEIBULL), bulk[weibull]) > cv[weibull]
+    bulk[bursty] = weibull_shape(cv[bursty])
+    return {
+        "count": np.where(active, count, 0.0),
+        "cv": np.where(active, cv, 0.0),
+        "family": np.where(weibull, WEIBULL, GAMMA).astype(np.int8),
+        "shape": np.where(active, bulk, 1.0),
+        "pause_s": pauses(count, cv, np.where(weibull, WEIBULL, GAMMA), bulk),
+    }
+
+
+def pauses(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Seconds of pause of each window, from requests, reported CV, and family and shape of the bulk."""
+    result = np.zeros(count.shape)
+    weibull = (count > 0) & (family == WEIBULL)
+    bulk_cv = gap_cv(family[weibull], shape[weibull])
+    result[weibull] = pause_for_cv(count[weibull], cv[weibull], bulk_cv)
+    return result
+
+
+def _lengths(data: ServegenData, used: list[int], donors: dict[int, int]) -> tuple[np.ndarray, dict[str, LengthTable]]:
+    """Row of each client and block in the tables, and the tables."""
+    blocks = block_of(len(next(iter(data.traces.values()))) - 1) + 1
+    length_row = np.full((len(used), blocks), -1, np.int32)
+    tables: list[dict[str, Pmf]] = []
+    for index, client in enumerate(used):
+        if client in donors:
+            continue
+        for block in sorted(block for block in data.lengths[client] if block < blocks):
+            length_row[index, block] = len(tables)
+            tables.append(data.lengths[client][block])
+    for client, donor in donors.items():
+        length_row[used.index(client)] = _filled(length_row[used.index(donor)])
+    return length_row, {name: _table([pmfs[name] for pmfs in tables]) for name in FIELDS}
+
+
+def _table(pmfs: list[Pmf]) -> LengthTable:
+    knots = np.stack([sketch_knots(*pmf) for pmf in pmfs]) if pmfs else np.zeros((0, KNOTS), np.int32)
+    return LengthTable.of(knots, np.array([pmf.mean() for pmf in pmfs]))
+
+
+def _filled(rows: np.ndarray) -> np.ndarray:
+    """Rows in which a block without lengths takes those of the nearest block that has some."""
+    present = np.flatnonzero(rows >= 0)
+    nearest = np.abs(np.arange(len(rows))[:, None] - present).argmin(axis=1)
+    return rows[present[nearest]]
+
+
+def _donors(data: ServegenData, absent: list[int]) -> dict[int, int]:
+    """For each absent client the present one nearest in log mean rate, log CV and active fraction, each over its sd."""
+    present = [client for client in data.traces if client not in absent]
+    features = {client: _features(trace) for client, trace in data.traces.items() if np.any(trace["count"] > 0)}
+    spread = np.std(np.stack(list(features.values())), axis=0) + 1e-9
+    known = np.stack([features[client] for client in present if client in features])
+    names = [client for client in present if client in features]
+    return {
+        client: names[int((((known - features[client]) / spread) ** 2).sum(axis=1).argmin())]
+        for client in absent
+        if client in features
+    }
+
+
+def _features(trace: np.ndarray) -> np.ndarray:
+    active = trace["count"] > 0
+    requests = trace["count"][active].cumsum()[-1]
+    mean_cv = (trace["count"] * trace["cv"])[active].cumsum()[-1] / requests
+    return np.array([float(log(requests / len(trace))), float(log(mean_cv)), active.mean()])

@@ -1,0 +1,171 @@
+"""A stream: requests by arrival, in time windows. STREAM is the treaty between workloads and everything downstream.
+
+Time is int64 nanoseconds from the start of the run. A stream may be far larger than memory: it is produced in blocks
+and consumed in windows, and can be gone through any number of times.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workloads.errors import WorkloadError, raise_all
+
+__all__ = ["ITEMS", "SEGMENTS", "STREAM", "Stream", "WorkloadError", "check_stream", "load", "new_rows", "save"]
+
+NS_PER_S = 1_000_000_000
+MAX_TOKENS = 10_000_000  # larger than any context window by two orders: beyond it a length is a mistake
+CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
+
+# One row per request. output_tokens is the true answer length and is the simulator's alone; max_tokens is what the
+# client asked for. The two slices point into SEGMENTS and ITEMS; a count of 0 means there are none.
+STREAM = np.dtype(
+    [
+        ("arrival_ns", "i8"),
+        ("request_id", "i8"),
+        ("client_id", "i4"),
+        ("session_id", "i8"),
+        ("turn", "i4"),
+        ("model", "i2"),
+        ("input_tokens", "i4"),
+        ("output_tokens", "i4"),
+        ("max_tokens", "i4"),
+        ("priority", "i4"),
+        ("segments_start", "i8"),
+        ("segments_count", "i4"),
+        ("items_start", "i8"),
+        ("items_count", "i4"),
+    ]
+)
+# One row per named piece of a prompt: equal ids at equal positions are equal tokens.
+SEGMENTS = np.dtype([("segment_id", "i8"), ("tokens", "i4")])
+# One row per multimodal item: tokens in the prompt, encoder units (patches, frames), identity for the encoder cache.
+ITEMS = np.dtype([("modality", "i1"), ("tokens", "i4"), ("encoder_units", "i4"), ("item_id", "i8")])
+
+_LEAST = {
+    "arrival_ns": 0,
+    "request_id": 0,
+    "client_id": 0,
+    "session_id": -1,
+    "turn": 1,
+    "model": 0,
+    "input_tokens": 1,
+    "output_tokens": 1,
+    "max_tokens": 1,
+    "segments_start": 0,
+    "segments_count": 0,
+    "items_start": 0,
+    "items_count": 0,
+}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Requests by arrival over `duration_s`. `blocks()` starts a new pass over consecutive, sorted STREAM arrays.
+
+    `description` holds plain values (numbers, texts, lists) that the files of a run can quote.
+    """
+
+    duration_s: float
+    blocks: Callable[[], Iterable[np.ndarray]] = field(repr=False)
+    description: dict[str, Any] = field(default_factory=dict)
+
+    def windows(self, window_s: float = 60.0) -> Iterator[np.ndarray]:
+        """STREAM arrays sorted by (arrival_ns, request_id), the k-th with the arrivals in [k·window_s, (k+1)·window_s).
+
+        Windows cover the whole duration: the last may be short, and a window without arrivals is yielded empty.
+        """
+        window_ns, duration_ns = round(window_s * NS_PER_S), round(self.duration_s * NS_PER_S)
+        if window_ns < 1:
+            raise WorkloadError(f"window_s: expected at least a nanosecond, got {window_s!r}")
+        return _cut(self.blocks(), window_ns, duration_ns)
+
+    def collect(self) -> np.ndarray:
+        """The whole stream as one STREAM array."""
+        blocks = list(self.blocks())
+        return np.concatenate(blocks) if blocks else np.empty(0, STREAM)
+
+
+def new_rows(count: int) -> np.ndarray:
+    """`count` STREAM rows at time 0 with no session, first turn, and no segments or items; lengths are still 0."""
+    rows = np.zeros(count, STREAM)
+    rows["session_id"] = -1
+    rows["turn"] = 1
+    return rows
+
+
+def check_stream(rows: np.ndarray, max_tokens: int = MAX_TOKENS) -> None:
+    """Raises WorkloadError with row, column and value where a STREAM array is not one; lists up to ten mistakes."""
+    if rows.dtype != STREAM:
+        raise WorkloadError(f"expected an array of dtype STREAM, got columns {list(rows.dtype.names or [])}")
+    mistakes = [m for name, least in _LEAST.items() for m in _too_small(rows, name, least)]
+    for name in ("input_tokens", "output_tokens", "max_tokens"):
+        mistakes += _bad(rows, name, rows[name] > max_tokens, f"expected at most {max_tokens}")
+    mistakes += _bad(rows, "arrival_ns", _before_previous(rows), "earlier than the row before")
+    mistakes += _bad(rows, "request_id", _repeated(rows["request_id"]), "used by an earlier row")
+    raise_all(mistakes)
+
+
+def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Writes the own format, `.csv`, `.csv.gz` or `.parquet`; see stream_file.py."""
+    from workloads import stream_file
+
+    stream_file.save(stream, path, overwrite)
+
+
+def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: float | None = None) -> Stream:
+    """Reads the own format, `.csv`, `.csv.gz` or `.parquet`; see stream_file.py."""
+    from workloads import stream_file
+
+    return stream_file.load(path, max_rows, duration_s)
+
+
+def _cut(blocks: Iterable[np.ndarray], window_ns: int, duration_ns: int) -> Iterator[np.ndarray]:
+    """Consecutive windows of consecutive blocks; a piece of a block waits until a later one ends its window."""
+    pieces: list[np.ndarray] = []
+    end_ns = min(window_ns, duration_ns)
+    for block in blocks:
+        rows = block
+        while len(rows) and rows["arrival_ns"][-1] >= end_ns and end_ns < duration_ns:
+            split = int(np.searchsorted(rows["arrival_ns"], end_ns))
+            yield _joined([*pieces, rows[:split]])
+            pieces, rows = [], rows[split:]
+            end_ns = min(end_ns + window_ns, duration_ns)
+        pieces.append(rows)
+    while True:
+        yield _joined(pieces)
+        if end_ns >= duration_ns:
+            return
+        pieces, end_ns = [], min(end_ns + window_ns, duration_ns)
+
+
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(pieces) if pieces else np.empty(0, STREAM)
+
+
+def _too_small(rows: np.ndarray, name: str, least: int) -> list[str]:
+    return _bad(rows, name, rows[name] < least, f"expected at least {least}")
+
+
+def _bad(rows: np.ndarray, name: str, wrong: np.ndarray, expected: str) -> list[str]:
+    """A sentence for each of the first eleven wrong rows: one more than is shown, so that the rest is not hidden."""
+    return [f"row {row}, {name} = {rows[name][row]}: {expected}" for row in np.flatnonzero(wrong)[:11]]
+
+
+def _before_previous(rows: np.ndarray) -> np.ndarray:
+    wrong = np.zeros(len(rows), bool)
+    arrival, request = rows["arrival_ns"], rows["request_id"]
+    wrong[1:] = (arrival[1:] < arrival[:-1]) | ((arrival[1:] == arrival[:-1]) & (request[1:] < request[:-1]))
+    return wrong
+
+
+def _repeated(ids: np.ndarray) -> np.ndarray:
+    """True at every row whose id has occurred in an earlier row."""
+    order = np.argsort(ids, kind="stable")
+    wrong = np.zeros(len(ids), bool)
+    wrong[order[1:]] = ids[order[1:]] == ids[order[:-1]]
+    return wrong
