@@ -28,12 +28,12 @@ _ATTEMPT_BITS = 6  # a gamma draw is rejected with probability below 0.05, 64 ti
 
 
 class Flow(NamedTuple):
-    """How a client sends within one window: requests in it, family and shape of the gaps, and its one pause.
+    """How a client sends within one window: requests expected in it, family and shape of the gaps, and its one pause.
 
     During the pause, `pause_s` long and begun at `pause_at_s` in the window, nothing is sent; the rest is faster.
     """
 
-    count: float
+    requests: float
     family: int
     shape: float
     pause_s: float = 0.0
@@ -136,12 +136,12 @@ def pause_start_s(seed: int, client_id: int, window: int, pause_s: float) -> flo
 def to_operational(flow: Flow, offset_s: float) -> float:
     """The window's cumulative rate at `offset_s` seconds into it, in requests: flat during the pause."""
     paused = min(max(offset_s - flow.pause_at_s, 0.0), flow.pause_s)
-    return flow.count * ((offset_s - paused) / (WINDOW_S - flow.pause_s))
+    return flow.requests * ((offset_s - paused) / (WINDOW_S - flow.pause_s))
 
 
 def to_seconds(flow: Flow, operational: np.ndarray) -> np.ndarray:
     """Seconds into the window at which the cumulative rate reaches the given values: the inverse of to_operational."""
-    sending = operational * ((WINDOW_S - flow.pause_s) / flow.count)
+    sending = operational * ((WINDOW_S - flow.pause_s) / flow.requests)
     return sending + np.where(sending >= flow.pause_at_s, flow.pause_s, 0.0)
 
 

@@ -121,7 +121,7 @@ class ClientPool:
     def flow(self, client: int, window: int, scale: float = 1.0) -> Flow:
         """How the client at this index sends in a window, at `scale` times its rate; a pause keeps its seconds."""
         return Flow(
-            count=scale * float(self.count[client, window]),
+            requests=scale * float(self.count[client, window]),
             family=int(self.family[client, window]),
             shape=float(self.shape[client, window]),
             pause_s=float(self.pause_s[client, window]),

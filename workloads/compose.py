@@ -127,7 +127,7 @@ class _Player:
         """The client's rows of this window, without lengths, by arrival."""
         of = self._of
         flow = of.pool.flow(self._client, window, of.scale)
-        if flow.count <= 0.0:
+        if flow.requests <= 0.0:
             return np.empty(0, STREAM)
         flow = flow._replace(pause_at_s=pause_start_s(of.seed, self._id, window, flow.pause_s) if flow.pause_s else 0.0)
         arrival_ns = self._arrivals_ns(flow, window)
@@ -142,7 +142,7 @@ class _Player:
         """Arrivals from the start of the run: the window may begin before it and end after it."""
         start_ns, duration_ns = round(self._of.start_s * NS_PER_S), round(self._of.duration_s * NS_PER_S)
         before = to_operational(flow, max(self._of.start_s - window * WINDOW_S, 0.0))
-        operational = before + self._renewal.advance(flow.count - before, flow.family, flow.shape)
+        operational = before + self._renewal.advance(flow.requests - before, flow.family, flow.shape)
         offset_ns = np.minimum(np.floor(to_seconds(flow, operational) * NS_PER_S), _WINDOW_NS - 1).astype(np.int64)
         arrival_ns = np.maximum(offset_ns + (window * _WINDOW_NS - start_ns), 0)
         return arrival_ns[: np.searchsorted(arrival_ns, duration_ns)]
