@@ -6,7 +6,13 @@ and `fit` (step times to a cost). `records` reads all profile files. Importing t
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwprofiles.costmodel import StepCost, list_profiles, load_step_cost
+    from hwprofiles.datasheet import Gpu, Model, ProfileError, known_gpus, known_models, load_gpu, load_model
+    from hwprofiles.memory import MemoryBudget, kv_blocks, memory_budget
+    from hwprofiles.steptable import StepTable
 
 __dist__ = "servecast"
 
@@ -27,7 +33,22 @@ _HOME = {
     "StepTable": "steptable",
 }
 
-__all__ = list(_HOME)
+__all__ = [
+    "Gpu",
+    "MemoryBudget",
+    "Model",
+    "ProfileError",
+    "StepCost",
+    "StepTable",
+    "known_gpus",
+    "known_models",
+    "kv_blocks",
+    "list_profiles",
+    "load_gpu",
+    "load_model",
+    "load_step_cost",
+    "memory_budget",
+]
 
 
 def __getattr__(name: str) -> Any:

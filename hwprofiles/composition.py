@@ -215,6 +215,8 @@ def _read(folder: Path, operation: str, table: str, columns: tuple[str, ...], wa
         raise ProfileError(f"{path}: larger than {MAX_FILE_BYTES} bytes, which no kernel table is")
     try:
         frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise ProfileError("reading kernel tables needs pyarrow: pip install 'servecast[parquet]'") from error
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: not a readable parquet table: {error}") from error
     missing = [name for name in (*columns, "latency") if name not in frame.columns]

@@ -109,20 +109,16 @@ def measure_error(cost: StepCost, composition: Composition) -> FitError:
         worst_5pct_frac=round(float(np.mean(worst[: -(-len(worst) // 20)])), 5),
         max_frac=round(worst[0], 5),
         knot_left_out_mape_frac=round(_knot_left_out(cost.tokens), 5),
-        measured_on=(
-            f"kernel times without host; {_span(JUDGED_PROMPTS)} prompts of {_span(PROMPT_LENGTHS)} tokens, at most "
-            f"{MAX_PREFILL_TOKENS} together; {_span(JUDGED_DECODES)} decodes of {_span(JUDGED_CONTEXTS)} tokens of "
-            f"context where measured, at most {MAX_CONTEXT_TOKENS} together; a prompt with decodes, "
-            f"{len(JUDGED_MIXED)} of them; on the points of the fit and between them"
-        ),
+        measured_on=_judged_in_words(cost.tokens.at[-1]),
     )
 
 
 def judged_steps(composition: Composition) -> Iterator[Step]:
     """The steps an error is measured on: whole prompts, decodes and mixtures, on the knots and between them."""
+    most_tokens = min(MAX_PREFILL_TOKENS, composition.tables.sizes[-1])
     for prompts in JUDGED_PROMPTS:
         for length in PROMPT_LENGTHS:
-            if prompts * length <= MAX_PREFILL_TOKENS:
+            if prompts * length <= most_tokens:
                 yield prompts, length, 0, 0
     for decodes in JUDGED_DECODES:
         for context in JUDGED_CONTEXTS:
@@ -204,6 +200,16 @@ def _knot_left_out(knots: Knots) -> float:
         around = Knots((knots.at[left], knots.at[right]), (knots.ticks[left], knots.ticks[right]))
         errors.append(abs(around.ticks_at(knots.at[at]) - knots.ticks[at]) / knots.ticks[at])
     return float(np.mean(errors))
+
+
+def _judged_in_words(most_tokens: int) -> str:
+    prompts = f"{_span(JUDGED_PROMPTS)} prompts of {_span(PROMPT_LENGTHS)} tokens"
+    decodes = f"{_span(JUDGED_DECODES)} decodes of {_span(JUDGED_CONTEXTS)} tokens of context where measured"
+    return (
+        f"kernel times without host: {prompts}, at most {min(MAX_PREFILL_TOKENS, most_tokens)} together; "
+        f"{decodes}, at most {MAX_CONTEXT_TOKENS} together; {len(JUDGED_MIXED)} mixtures of a prompt and decodes; "
+        "on the points of the fit and between them"
+    )
 
 
 def _ticks(time_ms: float) -> int:
