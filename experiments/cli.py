@@ -1,1 +1,219 @@
-def main(): pass
+"""The command line. Nothing heavy is imported before a verb needs it, so that --help answers at once."""
+
+import sys
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from experiments.job import Flags
+
+app = typer.Typer(
+    help="How many GPUs, of which kind, hold this SLO for these clients? A simulator of LLM serving clusters.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+workload_app = typer.Typer(help="Client pools and the traffic they send.", no_args_is_help=True)
+profiles_app = typer.Typer(help="GPUs, models, and what a step costs on them.", no_args_is_help=True)
+app.add_typer(workload_app, name="workload")
+app.add_typer(profiles_app, name="profiles")
+
+Scenario = Annotated[Path, typer.Argument(help="A scenario file (TOML); docs/scenario.md lists every key.")]
+
+_FLAGS: dict[str, Any] = {
+    "overrides": Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario, such as cluster.tp=8.")],
+    "seed": Annotated[int | None, typer.Option(help="The seed, in place of the scenario's.")],
+    "engine": Annotated[str, typer.Option(help="auto or reference.")],
+    "goodput": Annotated[str | None, typer.Option(metavar="SLO", help='The SLO, such as "ttft.p99:2s tpot.p99:50ms".')],
+    "attainment": Annotated[float | None, typer.Option(help="Share of requests that must meet the SLO's terms on each request.")],
+    "result_dir": Annotated[Path | None, typer.Option(help="Where results go; runs/<name>-<hash> if not said.")],
+    "workers": Annotated[int | None, typer.Option(help="Processes that simulate; all cores if not said.")],
+    "force": Annotated[bool, typer.Option("--force", help="Replace the results of an earlier run.")],
+    "assert_slo": Annotated[bool, typer.Option("--assert-slo", help="simulate: exit with code 3 where the SLO is missed.")],
+    "dry_run": Annotated[bool, typer.Option("--dry-run", help="Print the resolved scenario and stop.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")],
+}
+_DEFAULTS: dict[str, Any] = {"overrides": [], "engine": "auto", "force": False, "assert_slo": False, "dry_run": False, "quiet": False}
+
+
+def with_flags(verb: Callable[..., int]) -> Callable[..., None]:
+    """Give a verb the common flags: it gets them as one `Flags`, after its own arguments, and returns its exit code."""
+
+    def command(**arguments: Any) -> None:
+        from experiments.job import Flags
+
+        flags = Flags(**{name: arguments.pop(name) for name in _FLAGS})
+        raise typer.Exit(verb(**arguments, flags=flags))
+
+    own = [p for p in signature(verb).parameters.values() if p.name != "flags"]
+    common = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=a, default=_DEFAULTS.get(n)) for n, a in _FLAGS.items()]
+    command.__signature__ = signature(verb).replace(parameters=[*own, *common], return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
+    command.__doc__, command.__name__ = verb.__doc__, verb.__name__
+    return command
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """How many GPUs, of which kind, hold this SLO for these clients? A simulator of LLM serving clusters."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"servecast {installed('servecast')}")
+        raise typer.Exit
+
+
+@app.command()
+@with_flags
+def demo(flags: "Flags") -> int:
+    """A real question answered end to end in under a minute, with a report."""
+    from experiments.demo import answer_demo
+
+    return answer_demo(flags)
+
+
+@app.command()
+@with_flags
+def simulate(scenario: Scenario, flags: "Flags") -> int:
+    """Play a scenario once."""
+    from experiments.answers import answer_simulate
+    from experiments.job import Job
+
+    return answer_simulate(Job("simulate", scenario, flags))
+
+
+@app.command()
+@with_flags
+def plan(scenario: Scenario, flags: "Flags") -> int:
+    """Find the least instances that hold the scenario's SLO."""
+    from experiments.answers import answer_plan
+    from experiments.job import Job
+
+    return answer_plan(Job("plan", scenario, flags))
+
+
+@app.command()
+@with_flags
+def compare(scenario: Scenario, flags: "Flags") -> int:
+    """Size with naive and with per-client traffic, hour by hour, and judge both on per-client traffic."""
+    from experiments.answers import answer_compare
+    from experiments.job import Job
+
+    return answer_compare(Job("compare", scenario, flags))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A folder that a run left.")]) -> None:
+    """Write report.html anew from a run's folder."""
+    from experiments.report import write_report
+
+    print(f"report: {write_report(folder)}")
+
+
+@workload_app.command("list")
+def workload_list() -> None:
+    """The shipped client pools."""
+    from experiments.catalogue import list_pools
+
+    list_pools()
+
+
+@workload_app.command("describe")
+def workload_describe(pool: Annotated[str, typer.Argument(help="A shipped pool, or a path to ServeGen data.")]) -> None:
+    """Clients, rates and lengths of a pool, and where it comes from."""
+    from experiments.catalogue import describe_pool
+
+    describe_pool(pool)
+
+
+@workload_app.command("generate")
+def workload_generate(
+    pool: Annotated[str, typer.Option(help="A shipped pool, or a path to ServeGen data.")],
+    out: Annotated[Path, typer.Option(help="A new file: .csv, .csv.gz or .parquet.")],
+    start: Annotated[str, typer.Option(help="In the pool's own clock, such as 20h.")] = "0s",
+    duration: Annotated[str, typer.Option(help="Such as 6h.")] = "1h",
+    rate: Annotated[float | None, typer.Option(help="Mean requests/s in all; the pool's own if not said.")] = None,
+    scale: Annotated[float | None, typer.Option(help="A factor on every client's rate, in place of --rate.")] = None,
+    naive: Annotated[str, typer.Option(help="none, or a naive kind fitted on the same span.")] = "none",
+    seed: Annotated[int, typer.Option(help="The seed.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write the stream of a pool to a file."""
+    from experiments.catalogue import Span, generate
+
+    generate(pool, Span(start, duration, rate, scale), naive, seed, out, force)
+
+
+@profiles_app.command("list")
+def profiles_list() -> None:
+    """The shipped step-cost tables with their grades and errors."""
+    from experiments.catalogue import list_tables
+
+    list_tables()
+
+
+@profiles_app.command("show")
+def profiles_show(
+    gpu: Annotated[str, typer.Argument(help="Such as h100.")],
+    model: Annotated[str, typer.Argument(help="Such as llama-3.1-70b.")],
+    tp: Annotated[int | None, typer.Option(help="GPUs of an instance; the smallest shipped if not said.")] = None,
+    precision: Annotated[str, typer.Option(help="Such as bf16.")] = "bf16",
+) -> None:
+    """Step times, memory, sources and errors of one combination."""
+    from experiments.catalogue import show_table
+
+    show_table(gpu, model, precision, tp)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is shown on one screen and exits with 2; --debug anywhere shows its traceback."""
+    _check_packages()
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv = [sys.argv[0], "--debug", *[word for word in sys.argv[1:] if word != "--debug"]]
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        if debug or not isinstance(error, _user_errors()):
+            raise
+        for line in str(error).splitlines():
+            print(f"error: {line}" if not line.startswith(" ") else line, file=sys.stderr)
+        sys.exit(2)
+
+
+def _user_errors() -> tuple[type[ValueError], ...]:
+    """The errors that are the user's, one for each package."""
+    from experiments.errors import UserError
+    from experiments.report import ReportError
+    from hwprofiles import ProfileError
+    from sim import ClusterError, SloError
+    from workloads import WorkloadError
+
+    return UserError, ReportError, ProfileError, ClusterError, SloError, WorkloadError
+
+
+def _check_packages() -> None:
+    """Our packages have common names; another distribution's `sim` in their place must not go unnoticed."""
+    import hwprofiles
+    import sim
+    import workloads
+
+    for package in (sim, workloads, hwprofiles):
+        if getattr(package, "__dist__", None) != "servecast":
+            print(f"error: the package '{package.__name__}' at {package.__file__} is not servecast's; install servecast in an environment of its own", file=sys.stderr)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The verbs that simulate: what each prints and leaves behind."""
+
+from typing import Any
+
+from experiments.compare import Comparison, compare
+from experiments.job import Job, refuse_all_rejected
+from experiments.plan import PlanResult, plan
+from experiments.search import Point, seconds
+from experiments.traffic import PER_CLIENT, stream_of
+from experiments.workers import cluster_of
+from sim import simulate
+from sim.metrics import Result
+
+
+def answer_simulate(job: Job) -> int:
+    """One run."""
+    if not job.begin():
+        return 0
+    scenario, console = job.scenario, job.console
+    stream = stream_of(scenario)
+    duration_s = getattr(stream, "duration_s", None) or 0.0
+    result = simulate(
+        stream,
+        cluster_of(scenario),
+        scenario.seed,
+        progress=lambda now_s: console.progress(f"simulated {now_s:,.0f} of {duration_s:,.0f} s"),
+    )
+    _require_requests(result)
+    refuse_all_rejected(result)
+    kept: dict[str, Any] = {}
+    report = job.write(lambda draft: kept.update(job.write_result(draft, result, _description(stream))))
+    _say_run(job, kept)
+    _say_end(job, report)
+    return job.close(kept.get("slo_holds"))
+
+
+def answer_plan(job: Job) -> int:
+    """Least instances."""
+    if not job.begin():
+        return 0
+    with job.pool("plan") as workers:
+        found = plan(job.scenario, workers)
+    answer = found.answer
+    # The run that the report shows: the plan, under the first of its seeds, with its steps.
+    job.console.progress(f"playing {answer.instances} instances once more for the report")
+    stream = stream_of(job.scenario, found.seeds[0])
+    result = simulate(stream, cluster_of(job.scenario, answer.instances), found.seeds[0])
+    refuse_all_rejected(result)
+
+    def fill(draft: Any) -> None:
+        from experiments.folder import write_json
+
+        write_json(draft / "plan.json", found.as_json())
+        job.write_result(draft, result, _description(stream))
+
+    report = job.write(fill)
+    _say_plan(job, found)
+    _say_end(job, report)
+    return 0
+
+
+def answer_compare(job: Job) -> int:
+    """Naive against per-client sizing."""
+    if not job.begin():
+        return 0
+    with job.pool("compare") as workers:
+        found = compare(job.scenario, workers)
+
+    def fill(draft: Any) -> None:
+        from experiments.folder import write_json
+        from experiments.tables import requests_frame, write_frame
+
+        write_json(draft / "compare.json", found.as_json())
+        for kind, result in found.first_results.items():
+            name = kind if kind == PER_CLIENT else f"naive_{kind}"
+            write_frame(requests_frame(result, job.scenario.parsed_slo()), draft, f"requests_{name}")
+
+    report = job.write(fill)
+    say_compare(job, found)
+    _say_end(job, report)
+    return 0
+
+
+def say_compare(job: Job, found: Comparison) -> None:
+    """The sentence and the table of a comparison."""
+    console, table = job.console, job.scenario.cluster
+    console.say()
+    console.say(compare_sentence(found))
+    console.say()
+    head = ["hour", "sized with", f"instances ({table.tp} x {table.gpu})", "SLO under the real mix", "p99 TTFT", "p99 TPOT", "within limits"]
+    rows = []
+    for hour in found.hours:
+        clock = f"{hour.start_s / 3600 % 24:05.2f}".replace(".", ":") if hour.start_s % 3600 else f"{int(hour.start_s // 3600):02d}:00"
+        real = hour.answers[PER_CLIENT]
+        points = {PER_CLIENT: real.points[real.instances], **hour.judged}
+        for kind, point in points.items():
+            rows.append([clock, kind.replace("_", "-"), _interval(hour.answers[kind]), *_point_cells(point)])
+    console.table(head, rows)
+
+
+def compare_sentence(found: Comparison) -> str:
+    """What the comparison found, in words."""
+    scenario, parts = found.scenario, []
+    for kind in scenario.compare.naive:
+        gaps = [hour.answers[kind].instances - hour.answers[PER_CLIENT].instances for hour in found.hours]
+        missed = sum(not hour.judged[kind].holds for hour in found.hours)
+        parts.append(f"sized with {kind.replace('_', '-')} traffic {_gap_words(gaps)} and misses the SLO in {missed} of {len(gaps)} hours")
+    needs = [hour.answers[PER_CLIENT].instances for hour in found.hours]
+    need = f"{needs[0]}" if len(set(needs)) == 1 else f"{min(needs)} to {max(needs)}"
+    several = "instance" if needs == [1] else "instances"
+    return f"For its real clients this workload needs {need} {several} to hold {scenario.slo}; " + "; ".join(parts) + "."
+
+
+def _gap_words(gaps: list[int]) -> str:
+    if len(gaps) == 1:
+        (gap,) = gaps
+        return "it gets the same number" if not gap else f"it gets {abs(gap)} too {'many' if gap > 0 else 'few'}"
+    under, over = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
+    return f"it gets too few in {under}, too many in {over} and the same in {len(gaps) - under - over} of {len(gaps)} hours"
+
+
+def _point_cells(point: Point) -> list[str]:
+    share = f"{point.attainment_frac:.2%}" if point.attainment_frac < 0.99995 else "100 %"
+    return ["holds" if point.holds else "MISSED", seconds(point.ttft_p99_s), seconds(point.tpot_p99_s), share]
+
+
+def _interval(answer: Any) -> str:
+    return f"{answer.instances}" if answer.lo == answer.hi else f"{answer.instances} ({answer.lo} to {answer.hi})"
+
+
+def _say_plan(job: Job, found: PlanResult) -> None:
+    console, answer, table = job.console, found.answer, job.scenario.cluster
+    gpus = answer.instances * table.tp
+    console.say()
+    range_ = f" (single seeds: {answer.lo} to {answer.hi})" if answer.lo != answer.hi else ""
+    console.say(
+        f"{answer.instances} instances of {table.model} on {table.tp} x {table.gpu}{range_}, {gpus} GPUs, hold {job.scenario.slo}; "
+        f"one less breaks {answer.binding_term}."
+        if answer.instances > 1
+        else f"1 instance of {table.model} on {table.tp} x {table.gpu} holds {job.scenario.slo}."
+    )
+    if table.gpu_price_per_hour is not None:
+        console.say(f"At your {table.gpu_price_per_hour:g} $ per GPU and hour: {gpus * table.gpu_price_per_hour:,.2f} $ per hour.")
+    console.say()
+    rows = [[n, *_point_cells(point), len(point.runs)] for n, point in answer.points.items()]
+    console.table(["instances", "SLO", "p99 TTFT", "p99 TPOT", "within limits", "seeds"], rows)
+
+
+def _say_run(job: Job, summary: dict[str, Any]) -> None:
+    console = job.console
+    console.say()
+    rejected = summary["requests_rejected"]
+    console.say(
+        f"{summary['requests']:,} requests on {summary['instances']} instances"
+        + (f", {rejected:,} rejected as too long" if rejected else "")
+        + f"; {summary['request_throughput_rps']:.2f} requests/s, {summary['output_throughput_tps']:,.0f} output tokens/s."
+    )
+    for term in summary.get("slo_terms", []):
+        value = f"{term['value']:.2%}" if term["key"].endswith("_frac") else seconds(term["value"])
+        console.say(f"  {term['term']}: {value}, {'holds' if term['holds'] else 'MISSED'}")
+    console.say()
+    stats = ("mean", "p50", "p90", "p99", "max")
+    rows = [[metric.upper(), *[seconds(_number(summary[f"{metric}_{stat}_s"])) for stat in stats]] for metric in ("ttft", "tpot", "itl", "e2el", "queue")]
+    console.table(["latency", *stats], rows)
+
+
+def _say_end(job: Job, report: Any) -> None:
+    job.console.say()
+    job.console.say(f"seed {job.scenario.seed} · again: {job.command}")
+    job.console.say(f"report: {report}")
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def _description(stream: Any) -> dict[str, Any]:
+    description = getattr(stream, "description", None)
+    if description is not None:
+        return dict(description)
+    return {"source": "concurrency", "concurrency": stream.n, "input_tokens": stream.input_tokens, "output_tokens": stream.output_tokens}
+
+
+def _require_requests(result: Result) -> None:
+    if not len(result.records):
+        from experiments.errors import UserError
+
+        raise UserError("the workload sent no request in this span; expected a longer duration or a higher rate")

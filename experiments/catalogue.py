@@ -1,0 +1,93 @@
+"""What there is: pools and the traffic they send, GPUs and models and what a step costs on them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.console import Console
+from experiments.errors import UserError, unknown
+from experiments.search import seconds
+from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
+from workloads import ClientPool, compose, known_pools, naive, parse_duration_s
+from workloads.stream import save
+
+
+class Span(NamedTuple):
+    """A part of a pool's clock, and how much of its rate; texts as the user wrote them."""
+
+    start: str
+    duration: str
+    rate: float | None
+    scale: float | None
+
+
+def list_pools() -> None:
+    """One line a pool."""
+    rows = []
+    for name in known_pools():
+        facts = ClientPool.load(name).describe()
+        rows.append([name, facts["clients"], f"{facts['duration_s'] / 3600:g} h", f"{facts['mean_rate_rps']:,.1f}", f"{facts['peak_rate_rps']:,.1f}"])
+    Console().table(["pool", "clients", "data", "mean req/s", "peak req/s"], rows)
+
+
+def describe_pool(name: str) -> None:
+    """All that is known of a pool."""
+    _print_tree(_pool(name).describe())
+
+
+def generate(name: str, span: Span, kind: str, seed: int, out: Path, force: bool) -> None:
+    """Write a stream of a pool, or its naive stand-in, to a file."""
+    if out.exists() and not force:
+        raise UserError(f"--out {out}: exists already; --force replaces it")
+    stream = compose(_pool(name), parse_duration_s(span.start, "--start"), parse_duration_s(span.duration, "--duration"), span.rate, span.scale, seed)
+    if kind != "none":
+        stream = naive(stream, kind, seed)
+    save(stream, out, overwrite=force)
+    for note in stream.description.get("notes", []):
+        print(f"note: {note}")
+    print(f"{out}: {len(stream.collect()):,} requests over {stream.duration_s:g} s")
+
+
+def list_tables() -> None:
+    """One line a step-cost table."""
+    rows = [[row.gpu, row.model, row.precision, row.tp, row.grade, f"{row.error_mape_frac:.2%}"] for row in list_profiles()]
+    Console().table(["gpu", "model", "precision", "tp", "grade", "error"], rows)
+
+
+def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -> None:
+    """What a step costs, how memory is spent, and on whose word."""
+    gpu, model = load_gpu(gpu_name), load_model(model_name)
+    shipped = [row.tp for row in list_profiles() if (row.gpu, row.model, row.precision) == (gpu.id, model.id, precision)]
+    tp = tp if tp is not None else min(shipped, default=1)
+    cost, memory = load_step_cost(gpu, model, precision, tp), memory_budget(gpu, model, precision, tp)
+    console = Console()
+    console.say(f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, error {cost.error_mape_frac:.2%} of the step time ({cost.era})")
+    console.say(f"source: {cost.source}")
+    console.say()
+    table = cost.table(gpu.max_num_batched_tokens, gpu.max_num_seqs, model.max_model_len, memory.blocks * memory.block_size)
+    rows = [["prefill", f"one prompt of {n:,}", seconds(table.step_ns(n, n * n, 0, 0, 1) / 1e9)] for n in (512, 2048) if n <= gpu.max_num_batched_tokens]
+    rows += [["decode", f"{b} at context 1,024", seconds(table.step_ns(0, 0, b, b * 1024, b) / 1e9)] for b in (1, 32, 128, 256)]
+    console.table(["step", "of", "takes"], rows)
+    console.say()
+    console.table(["memory of a GPU", "GiB", "from"], [[what, f"{gib:.1f}", source] for what, gib, source in memory.rows()])
+    console.say(f"{memory.blocks:,} KV blocks of {memory.block_size} tokens: {memory.kv_tokens:,} tokens of context in an instance")
+
+
+def _pool(name: str) -> ClientPool:
+    if name in known_pools():
+        return ClientPool.load(name)
+    if Path(name).exists():
+        return ClientPool.from_servegen(name)
+    raise UserError(f"{unknown('pool', name, known_pools())}, and no such path")
+
+
+def _print_tree(value: Any, depth: int = 0) -> None:
+    """Nested plain values, a line each."""
+    items: Iterable[tuple[str, Any]] = value.items() if isinstance(value, dict) else ()
+    for key, item in items:
+        if isinstance(item, dict):
+            print(f"{'  ' * depth}{key}:")
+            _print_tree(item, depth + 1)
+        else:
+            shown = f"{item:.6g}" if isinstance(item, float) else item
+            print(f"{'  ' * depth}{key}: {shown}")

@@ -1,0 +1,118 @@
+"""compare: what sizing with naive traffic would have cost, hour by hour.
+
+For each hour the least instances are found for per-client traffic and for each naive kind, which is fitted on that
+hour's per-client traffic of the scenario's seed. Every plan is then judged on per-client traffic of other seeds.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.plan import judging_seeds, require_slo, start_search
+from experiments.scenario import Scenario
+from experiments.search import Answer, Point, Search
+from experiments.traffic import HOUR_S, PER_CLIENT, hour_of, kind_of, stream_of
+from experiments.workers import Question, Workers, together
+from sim.metrics import Result
+
+HOURS_AT_ONCE = 4  # bounds what is in memory
+
+
+@dataclass(frozen=True)
+class Hour:
+    """One hour: the answer for each kind of traffic, and how each naive plan does under the real mix."""
+
+    start_s: float
+    description: dict[str, Any]
+    answers: dict[str, Answer]
+    judged: dict[str, Point]
+    fits: dict[str, dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `hours` in compare.json."""
+        real = self.answers[PER_CLIENT]
+        naive = {}
+        for kind, point in self.judged.items():
+            answer = self.answers[kind]
+            naive[kind] = {"lo": answer.lo, "hi": answer.hi, **point.row(), "fit": self.fits[kind]}
+        return {
+            "start_s": self.start_s,
+            "duration_s": HOUR_S,
+            "rate_rps": self.description.get("rate_rps"),
+            "per_client": {"lo": real.lo, "hi": real.hi, **real.points[real.instances].row(), "binding_term": real.binding_term},
+            "naive": naive,
+            "curves": {kind: [point.row() for point in answer.points.values()] for kind, answer in self.answers.items()},
+        }
+
+    def first_results(self) -> dict[str, Result]:
+        """Under the real mix and the first seed: the per-client plan and each naive one."""
+        real = self.answers[PER_CLIENT]
+        return {PER_CLIENT: real.points[real.instances].first, **{kind: point.first for kind, point in self.judged.items()}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All hours."""
+
+    hours: list[Hour]
+    first_results: dict[str, Result]
+    seeds: list[int]
+    scenario: Scenario
+
+    def as_json(self) -> dict[str, Any]:
+        """compare.json."""
+        return {
+            "schema_version": 1,
+            "slo": self.scenario.slo,
+            "gpus_per_instance": self.scenario.cluster.tp,
+            "fit_seed": self.scenario.seed,
+            "seeds": self.seeds,
+            "hours": [hour.as_json() for hour in self.hours],
+        }
+
+
+def compare(scenario: Scenario, workers: Workers) -> Comparison:
+    """Study the scenario's hours; UserError where it cannot be compared."""
+    require_slo(scenario)
+    workload = scenario.workload
+    if workload.naive != "none":
+        raise UserError(f'workload.naive = "{workload.naive}": compare plays naive traffic beside the real; expected "none"')
+    if workload.concurrency is not None or workload.trace is not None:
+        raise UserError("compare needs a pool of clients (workload.pool or workload.servegen): it looks at hours of its clock")
+    seeds = judging_seeds(scenario)
+    hours: list[Hour] = []
+    first_results: dict[str, Result] = {}
+    for begin in range(0, scenario.compare.hours, HOURS_AT_ONCE):
+        some = range(begin, min(begin + HOURS_AT_ONCE, scenario.compare.hours))
+        hours += workers.answer(together([study(hour_of(scenario, i), seeds) for i in some]))
+        first_results = first_results or hours[0].first_results()
+        hours = [_slim(hour) for hour in hours]
+    return Comparison(hours, first_results, seeds, scenario)
+
+
+def study(scenario: Scenario, seeds: list[int]) -> Question[Hour]:
+    """One hour."""
+    kinds = [PER_CLIENT, *scenario.compare.naive]
+    searches: dict[str, Search] = {}
+    questions = []
+    for kind in kinds:
+        searches[kind], guess = start_search(scenario, kind, seeds)
+        questions.append(searches[kind].least(guess))
+    answers = dict(zip(kinds, (yield from together(questions))))
+    real = searches[PER_CLIENT]
+    judged = yield from together([real.at(answers[kind].instances) for kind in scenario.compare.naive])
+    stream = stream_of(scenario, scenario.seed)
+    fits = {kind: stream_of(kind_of(scenario, kind), scenario.seed).description for kind in scenario.compare.naive}
+    points = dict(zip(scenario.compare.naive, judged))
+    return Hour(scenario.workload.start or 0.0, stream.description, answers, points, fits)
+
+
+def _slim(hour: Hour) -> Hour:
+    """The hour without the tables of its runs."""
+    from dataclasses import replace
+
+    def light(point: Point) -> Point:
+        return replace(point, first=replace(point.first, records=point.first.records[:0]))
+
+    answers = {kind: replace(a, points={n: light(p) for n, p in a.points.items()}) for kind, a in hour.answers.items()}
+    return replace(hour, answers=answers, judged={kind: light(point) for kind, point in hour.judged.items()})

@@ -1,0 +1,82 @@
+"""plan: the least number of instances that holds an SLO for this workload."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.scenario import Scenario
+from experiments.search import Answer, Search, check_floor, guess_instances
+from experiments.traffic import kind_of
+from experiments.workers import Collected, Question, Workers, cluster_of
+
+AUTO_REPLICATIONS = 3
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The answer and what it was judged on."""
+
+    answer: Answer
+    seeds: list[int]
+    scenario: Scenario
+
+    def as_json(self) -> dict[str, Any]:
+        """plan.json."""
+        answer, gpus = self.answer, self.scenario.cluster.tp
+        out: dict[str, Any] = {
+            "schema_version": 1,
+            "question": f"least instances of {self.scenario.cluster.model} on {gpus} x {self.scenario.cluster.gpu} that hold the SLO",
+            "slo": self.scenario.slo,
+            "instances": answer.instances,
+            "lo": answer.lo,
+            "hi": answer.hi,
+            "verdict": "HOLDS",
+            "binding_term": answer.binding_term,
+            "gpus": answer.instances * gpus,
+            "gpus_per_instance": gpus,
+            "seeds": self.seeds,
+            "curve": [point.row() for point in answer.points.values()],
+            "runs": [run for point in answer.points.values() for run in point.runs],
+        }
+        if self.scenario.cluster.gpu_price_per_hour is not None:
+            out["price_usd_per_hour"] = out["gpus"] * self.scenario.cluster.gpu_price_per_hour
+        return out
+
+
+def plan(scenario: Scenario, workers: Workers) -> PlanResult:
+    """Search the scenario's workload; UserError where no number of instances can do."""
+    require_slo(scenario)
+    seeds = judging_seeds(scenario)
+    return PlanResult(workers.answer(question(scenario, scenario.workload.naive, seeds)), seeds, scenario)
+
+
+def question(scenario: Scenario, kind: str, seeds: list[int]) -> Question[Answer]:
+    """Least instances for one kind of traffic."""
+    search, guess = start_search(scenario, kind, seeds)
+    return (yield from search.least(guess))
+
+
+def start_search(scenario: Scenario, kind: str, seeds: list[int]) -> tuple[Search, int]:
+    """A search and its first guess; UserError at once for a limit that cannot be held."""
+    from experiments.traffic import stream_of
+
+    search, lookup = Search(scenario, kind, seeds), cluster_of(scenario).plan()
+    stream = stream_of(kind_of(scenario, kind), seeds[0])
+    if not hasattr(stream, "collect"):  # a closed loop: its load depends on the cluster, so there is nothing to guess from
+        return search, 1
+    rows = Collected(stream)
+    check_floor(scenario, rows, lookup)
+    return search, guess_instances(scenario, rows, lookup)
+
+
+def judging_seeds(scenario: Scenario) -> list[int]:
+    """Plans are judged on the seeds after the scenario's own, on which naive traffic is fitted."""
+    replications = scenario.plan.replications
+    count = AUTO_REPLICATIONS if replications == "auto" else replications
+    return [scenario.seed + 1 + i for i in range(count)]
+
+
+def require_slo(scenario: Scenario) -> None:
+    """UserError for a scenario that does not say what has to hold."""
+    if scenario.slo is None:
+        raise UserError('slo: missing; expected what has to hold, such as slo = "ttft.p99:2s tpot.p99:50ms"')

@@ -1,0 +1,137 @@
+"""Scenario files: TOML in, mistakes told all at once, the resolved scenario out as TOML again."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from experiments.errors import UserError, nearest
+from experiments.scenario import Scenario
+
+MOST_BYTES = 1_000_000
+
+
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a file and apply `a.b=c` overrides. Paths in it are taken from where the file lies. UserError on any mistake."""
+    return scenario_of(_read(path), str(path), overrides, path.parent)
+
+
+def scenario_of(tables: dict[str, Any], place: str, overrides: Sequence[str] = (), folder: Path = Path()) -> Scenario:
+    """The same from tables already read; `place` is what a mistake is said to be in."""
+    mistakes = [message for text in overrides if (message := _override(tables, text))]
+    if mistakes:
+        raise UserError(mistakes)
+    try:
+        scenario = Scenario.model_validate(tables)
+    except ValidationError as error:
+        raise UserError([f"{place}: {_sentence(item, tables)}" for item in error.errors(include_url=False)]) from None
+    return _with_paths(scenario, place, folder)
+
+
+def to_toml(tables: dict[str, Any]) -> str:
+    """Tables of plain values as TOML; values before tables, so that it reads back to the same."""
+    plain = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {_literal(value)}" for key, value in plain.items()]
+    for name, table in tables.items():
+        if isinstance(table, dict) and table:
+            lines += ["", f"[{name}]"] + [f"{key} = {_literal(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path}: larger than a scenario can be ({MOST_BYTES:,} bytes)")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{_neighbours(path)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder; expected a scenario file (.toml)") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _neighbours(path: Path) -> str:
+    folder = path.parent
+    return nearest(path.name, (p.name for p in folder.glob("*.toml"))) if folder.is_dir() else ""
+
+
+def _override(tables: dict[str, Any], text: str) -> str | None:
+    """Apply `a.b=c` in place; a sentence if it cannot be."""
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts) or len(parts) > 2:
+        return f"--set {text}: expected key=value or table.key=value"
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        parsed = value.strip()  # an unquoted text
+    table = tables
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            return f"--set {text}: '{part}' is not a table"
+    table[parts[-1]] = parsed
+    return None
+
+
+def _sentence(error: Any, tables: dict[str, Any]) -> str:
+    """One pydantic error as `table.key = value: what is expected`."""
+    path = [str(part) for part in error["loc"] if not _is_branch(str(part))]
+    key = ".".join(path)
+    kind, value = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key{nearest(path[-1], _keys_at(path[:-1]))}"
+    if kind == "missing":
+        return f"{key}: missing"
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    message = "; ".join(message.splitlines())
+    shown = f" = {_shown(value)}" if path and not isinstance(value, dict) else ""
+    return f"{key}{shown}: {message}" if key else message
+
+
+def _is_branch(part: str) -> bool:
+    """pydantic names the branches of a union in its paths; users do not know them."""
+    return part.startswith(("literal[", "constrained-", "function-")) or part in ("int", "float", "str")
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    table: type[BaseModel] = Scenario
+    for part in path:
+        annotation = table.model_fields[part].annotation if part in table.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        table = annotation
+    return list(table.model_fields)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _with_paths(scenario: Scenario, place: str, folder: Path) -> Scenario:
+    """Paths of data files, taken from the scenario's folder, which must exist."""
+    workload = scenario.workload
+    changes = {}
+    for key in ("servegen", "trace"):
+        name = getattr(workload, key)
+        if name is None:
+            continue
+        path = Path(name) if Path(name).is_absolute() else folder / name
+        if not path.exists():
+            raise UserError(f"{place}: workload.{key} = {_shown(name)}: no such file (looked for {path})")
+        changes[key] = str(path)
+    return scenario.model_copy(update={"workload": workload.model_copy(update=changes)}) if changes else scenario
+
+
+def _literal(value: Any) -> str:
+    """A TOML literal; JSON's strings, numbers, booleans and lists are TOML's too."""
+    return json.dumps(value, ensure_ascii=False)

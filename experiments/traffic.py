@@ -1,0 +1,54 @@
+"""The workload of a scenario as what the simulator plays: a stream for a seed, per client or naive."""
+
+from functools import lru_cache
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.scenario import Scenario
+from workloads import ClientPool, Stream, compose, concurrency, naive
+from workloads.stream import load
+
+PER_CLIENT = "per_client"
+HOUR_S = 3600.0
+
+
+def stream_of(scenario: Scenario, seed: int | None = None) -> Any:
+    """What the scenario's workload sends, its naive stand-in where it asks for one, or a closed-loop source."""
+    workload = scenario.workload
+    seed = scenario.seed if seed is None else seed
+    if workload.concurrency is not None:
+        assert workload.input_tokens and workload.output_tokens
+        return concurrency(workload.concurrency, workload.input_tokens, workload.output_tokens, workload.duration)
+    stream = _per_client(scenario, seed)
+    if workload.naive == "none":
+        return stream
+    return naive(_per_client(scenario, scenario.seed), workload.naive, seed)
+
+
+def kind_of(scenario: Scenario, kind: str) -> Scenario:
+    """The scenario with per-client traffic or with a naive kind in its place."""
+    workload = scenario.workload.model_copy(update={"naive": "none" if kind == PER_CLIENT else kind})
+    return scenario.model_copy(update={"workload": workload})
+
+
+def hour_of(scenario: Scenario, hour: int) -> Scenario:
+    """The scenario at one hour, counted from its start, for the length of an hour."""
+    start_s = (scenario.workload.start or 0.0) + hour * HOUR_S
+    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"start": start_s, "duration": HOUR_S})})
+
+
+def _per_client(scenario: Scenario, seed: int) -> Stream:
+    workload = scenario.workload
+    if workload.trace is not None:
+        return load(workload.trace)
+    pool = pool_of(workload.pool, workload.servegen)
+    duration_s = workload.duration if workload.duration is not None else pool.duration_s - (workload.start or 0.0)
+    if duration_s <= 0.0:
+        raise UserError(f"workload.start = {workload.start:g} s lies beyond the pool's {pool.duration_s:g} s")
+    return compose(pool, workload.start or 0.0, duration_s, workload.rate, workload.scale, seed)
+
+
+@lru_cache(maxsize=2)
+def pool_of(name: str | None, servegen: str | None) -> ClientPool:
+    """A shipped pool by its name, or the published data at a path."""
+    return ClientPool.load(name) if name is not None else ClientPool.from_servegen(str(servegen))

@@ -1,0 +1,267 @@
+"""The cluster: instances of one kind behind a router, and `simulate`, which plays a stream of requests on it.
+
+The only file of sim that sees every part. A request's way: a STREAM row arrives, the router names an instance, the
+instance serves it, a RECORD row is left.
+"""
+
+import copy
+import heapq
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+import numpy as np
+import simpy
+
+from hwprofiles import kv_blocks, load_gpu, load_model, load_step_cost
+from sim.clock import ARRIVALS, Moment
+from sim.engine import ClusterError, Engine
+from sim.instance import Instance, StepCost
+from sim.kvcache import KVCache
+from sim.metrics import Result
+from sim.probes import Tables
+from sim.request import REJECTED, Request, RequestHead, head_of, longest_answer
+from sim.router import ROUTERS, InstanceView, Router
+from sim.scheduler import SCHEDULERS
+
+Progress = Callable[[float], None]
+"""Called now and then with the simulated seconds so far."""
+
+
+class Source(Protocol):
+    """A closed loop: what its clients send first, and what follows a request that finished."""
+
+    duration_s: float | None
+
+    def first(self) -> np.ndarray:
+        """STREAM rows, by (arrival_ns, request_id)."""
+        ...
+
+    def follow(self, finish_ns: int, request_id: int) -> np.ndarray | None:
+        """The STREAM row that follows, not before `finish_ns`; None where nothing does."""
+        ...
+
+
+class Stream(Protocol):
+    """An open loop: requests that arrive whatever the cluster does."""
+
+    duration_s: float
+
+    def windows(self) -> Iterable[np.ndarray]:
+        """STREAM rows in windows of time, by (arrival_ns, request_id)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Instances of one model on one kind of GPU.
+
+    gpu, model: names of data sheets in hwprofiles. tp: GPUs of one instance (tensor parallel). router: a name of
+    `sim.router.ROUTERS`, or an object with `choose(head, views)`. step_cost: an object with `step_ns`, in place of the
+    measured table of (gpu, model, precision, tp); the engine must then name seats, budget, context and KV blocks.
+    """
+
+    gpu: str | None = None
+    model: str | None = None
+    precision: str = "bf16"
+    tp: int = 1
+    instances: int = 1
+    router: str | Router = "power_of_two"
+    engine: Engine = field(default_factory=Engine)
+    step_cost: StepCost | None = None
+
+    def plan(self) -> "Plan":
+        """Look everything up and check it. ClusterError or ProfileError where something is unknown or does not fit."""
+        self.engine.check()
+        if self.instances < 1:
+            raise ClusterError(f"cluster.instances = {self.instances}: at least 1 is needed")
+        for what, name, known in (("router", self.router, ROUTERS), ("scheduler", self.engine.scheduler, SCHEDULERS)):
+            if isinstance(name, str) and name not in known:
+                close = get_close_matches(name, list(known), 1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ClusterError(f"no {what} '{name}'{hint} known: {', '.join(known)}")
+        return self._plan_custom() if self.step_cost is not None else self._plan_measured()
+
+    def _plan_custom(self) -> "Plan":
+        engine = self.engine
+        missing = [
+            name
+            for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks_override")
+            if getattr(engine, name) is None
+        ]
+        if missing:
+            raise ClusterError(f"a cluster with its own step_cost needs engine.{', engine.'.join(missing)}")
+        assert self.step_cost is not None and engine.num_gpu_blocks_override is not None
+        return Plan(engine, self.step_cost, engine.num_gpu_blocks_override)
+
+    def _plan_measured(self) -> "Plan":
+        if self.gpu is None or self.model is None:
+            raise ClusterError("a cluster needs gpu and model, or a step_cost of its own")
+        gpu, model = load_gpu(self.gpu), load_model(self.model)
+        engine = _with_defaults(self.engine, gpu, model)
+        engine.check()
+        assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
+        blocks = engine.num_gpu_blocks_override or kv_blocks(
+            gpu,
+            model,
+            self.precision,
+            self.tp,
+            block_size=engine.block_size,
+            gpu_memory_utilization=engine.gpu_memory_utilization,
+            max_num_batched_tokens=engine.max_num_batched_tokens,
+        )
+        cost = load_step_cost(gpu, model, self.precision, self.tp)
+        table = cost.table(engine.max_num_batched_tokens, engine.max_num_seqs, engine.max_model_len, blocks * engine.block_size)
+        return Plan(engine, table, blocks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance."""
+
+    engine: Engine
+    step_cost: StepCost
+    num_blocks: int
+
+
+def _with_defaults(engine: Engine, gpu: Any, model: Any) -> Engine:
+    """Fill in vLLM's defaults for the GPU's class; its own caps apply to them, as in `vllm/engine/arg_utils.py` (0.33)."""
+    max_model_len = engine.max_model_len or model.max_model_len
+    if max_model_len > model.max_model_len:
+        raise ClusterError(f"engine.max_model_len = {max_model_len}: {model.id} has a context of {model.max_model_len} tokens")
+    budget = engine.max_num_batched_tokens or gpu.max_num_batched_tokens
+    seats = engine.max_num_seqs or min(gpu.max_num_seqs, budget)
+    if engine.max_num_batched_tokens is None:
+        budget = min(max(budget, seats), seats * max_model_len)
+    return replace(engine, max_num_seqs=seats, max_num_batched_tokens=budget, max_model_len=max_model_len)
+
+
+def simulate(
+    stream: Stream | Source | np.ndarray,
+    cluster: Cluster,
+    seed: int = 1,
+    keep_steps: bool = True,
+    progress: Progress | None = None,
+    *,
+    use_stretches: bool = True,
+) -> Result:
+    """Play `stream` on `cluster` until its last request has left.
+
+    stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
+    router's coins. keep_steps: whether STEP rows are kept. use_stretches: False forms every iteration by the scheduler
+    (the same results, slower). Raises ClusterError or ProfileError for a cluster that cannot be.
+    """
+    run = _Run(cluster, seed, keep_steps, use_stretches)
+    if isinstance(stream, np.ndarray):
+        duration_s = max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
+        run.play(iter([stream]), progress)
+    elif hasattr(stream, "follow"):
+        duration_s = stream.duration_s or 0.0
+        run.follow = stream.follow
+        run.play(iter([stream.first()]), progress)
+    else:
+        duration_s = stream.duration_s
+        run.play(iter(stream.windows()), progress)
+    return run.result(duration_s)
+
+
+class _Run:
+    """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
+
+    def __init__(self, cluster: Cluster, seed: int, keep_steps: bool, use_stretches: bool):
+        self.cluster = cluster
+        self.plan = plan = cluster.plan()
+        self.seed = seed
+        self.env = simpy.Environment(initial_time=0)
+        self.tables = Tables(keep_steps)
+        self.router: Router = ROUTERS[cluster.router]() if isinstance(cluster.router, str) else copy.deepcopy(cluster.router)
+        self.follow: Callable[[int, int], np.ndarray | None] | None = None
+        self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
+        self.instances = [self._instance(i) for i in range(cluster.instances)]
+        for instance in self.instances:
+            instance.on_finish = self._finish
+            instance.use_stretches = use_stretches
+        self.views = Views(self.instances)
+
+    def _instance(self, instance_id: int) -> Instance:
+        engine = self.plan.engine
+        kv = KVCache(self.plan.num_blocks, engine.block_size)
+        scheduler = SCHEDULERS[engine.scheduler](kv, engine.max_num_seqs or 0, engine.max_num_batched_tokens or 0)
+        return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, self.tables)
+
+    def play(self, windows: Iterator[np.ndarray], progress: Progress | None) -> None:
+        """Run to the end."""
+        self.env.process(self._arrivals(windows, progress))
+        self.env.run()
+
+    def _arrivals(self, windows: Iterator[np.ndarray], progress: Progress | None) -> Generator[simpy.Event, None, None]:
+        env = self.env
+        for window in windows:
+            for row in window.tolist():
+                if row[0] > env.now or not env.now:
+                    yield Moment(env, row[0] - env.now, ARRIVALS)
+                self._route(row)
+            if progress is not None:
+                progress(env.now / 1e9)
+
+    def _route(self, row: tuple) -> None:
+        """A request arrives: to an instance, or away with it."""
+        engine = self.plan.engine
+        if row[6] >= engine.max_model_len or not self._fits(row):
+            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED))
+            return
+        head: RequestHead = head_of(row, self.seed)
+        index = self.router.choose(head, self.views)
+        self.instances[index].accept(Request(row, engine.max_model_len))
+
+    def _fits(self, row: tuple) -> bool:
+        """Whether prompt and longest possible answer fit into the blocks of an empty instance."""
+        kv = self.instances[0].kv
+        return kv.blocks_for(row[6] + longest_answer(row, self.plan.engine.max_model_len)) <= kv.usable_blocks
+
+    def _finish(self, request: Request) -> None:
+        now = self.env.now
+        self.tables.request_left(request.record(now, request.end_reason(self.plan.engine.max_model_len)))
+        if self.follow is None:
+            return
+        row = self.follow(now, request.request_id)
+        if row is not None:
+            heapq.heappush(self.due, row.tolist())
+            Moment(self.env, int(row["arrival_ns"]) - now, ARRIVALS).callbacks.append(self._route_due)
+
+    def _route_due(self, _: simpy.Event) -> None:
+        while self.due and self.due[0][0] <= self.env.now:
+            self._route(heapq.heappop(self.due))
+
+    def result(self, duration_s: float) -> Result:
+        """The tables and what they were made on."""
+        tables, cluster = self.tables, self.cluster
+        if duration_s <= 0.0:  # a closed loop that ends with its requests
+            duration_s = max(self.env.now, 1) / 1e9
+        return Result(
+            tables.records.array(),
+            tables.steps.array(),
+            tables.gaps,
+            tables.step_count,
+            duration_s,
+            cluster.instances,
+            cluster.tp,
+            self.plan.num_blocks,
+            self.seed,
+        )
+
+
+class Views(Sequence[InstanceView]):
+    """The instances as routers see them, each looked at when it is asked for."""
+
+    def __init__(self, instances: Sequence[Instance]):
+        self._instances = instances
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def __getitem__(self, index: int) -> InstanceView:  # type: ignore[override]
+        instance = self._instances[index]
+        scheduler, kv = instance.scheduler, instance.kv
+        return InstanceView(index, len(scheduler.waiting), len(scheduler.running), kv.free_blocks, kv.usable_blocks)

@@ -1,0 +1,55 @@
+"""The settings of one serving engine, under vLLM's own names.
+
+Constraints are vLLM 0.33's (`vllm/config/scheduler.py`, `cache.py`); what is left None is filled in by the cluster
+from the GPU's class and the model.
+"""
+
+from dataclasses import dataclass
+
+
+class ClusterError(ValueError):
+    """A cluster or engine that cannot be built as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How one instance forms its batches and how much memory it takes.
+
+    scheduler: rules of the iteration, an entry of `sim.scheduler.SCHEDULERS`.
+    max_num_seqs: seats, the most requests running at once.
+    max_num_batched_tokens: token budget of one iteration.
+    max_model_len: longest prompt plus answer, in tokens.
+    block_size: tokens in a KV block.
+    gpu_memory_utilization: share of the GPU's memory that the engine takes.
+    num_gpu_blocks_override: KV blocks of an instance, in place of the number that memory gives.
+    """
+
+    scheduler: str = "vllm"
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_model_len: int | None = None
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.92
+    num_gpu_blocks_override: int | None = None
+
+    def check(self) -> None:
+        """Raise ClusterError, naming every setting that is out of bounds, for an engine that vLLM would refuse too."""
+        mistakes = []
+        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "block_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                mistakes.append(f"engine.{name} = {value}: at least 1 is needed")
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            mistakes.append(f"engine.gpu_memory_utilization = {self.gpu_memory_utilization}: a share in (0, 1] is needed")
+        if self.num_gpu_blocks_override is not None and self.num_gpu_blocks_override < 2:
+            mistakes.append(
+                f"engine.num_gpu_blocks_override = {self.num_gpu_blocks_override}: at least 2 are needed, as block 0 stays empty"
+            )
+        seats, budget = self.max_num_seqs, self.max_num_batched_tokens
+        if seats is not None and budget is not None and 0 < budget < seats:
+            mistakes.append(
+                f"engine.max_num_batched_tokens = {budget} is below engine.max_num_seqs = {seats}: "
+                "vLLM wants a token for every seat"
+            )
+        if mistakes:
+            raise ClusterError("\n".join(mistakes))
