@@ -29,6 +29,7 @@ _LOWER: Final = (
 )  # fmt: skip
 PROBABILITIES: Final = np.array([0.0, *_LOWER[1:], 0.5, *(1.0 - p for p in _LOWER[:0:-1]), 1.0])
 KNOTS: Final = len(PROBABILITIES)
+PER_TOKEN: Final = 8  # knots are whole multiples of 1/8 token
 _WIDTHS: Final = np.diff(PROBABILITIES)
 _LAST: Final = KNOTS - 2
 
@@ -53,7 +54,7 @@ class LengthTable:
         logs = log(np.asarray(knots, np.float64) + 1.0)
         mean = np.asarray(mean, np.float64)
         shape = solve_tail_shape(logs, mean) if tail_shape is None else np.asarray(tail_shape, np.float64)
-        return cls(np.asarray(knots, np.int32), mean, shape, logs)
+        return cls(np.asarray(knots, np.float64), mean, shape, logs)
 
     def sample(self, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Tokens (int32, at least 1) at the probabilities `uniforms`, each from the sketch in its row of the table."""
@@ -72,12 +73,18 @@ class LengthTable:
 
 
 def sketch_knots(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The 33 knots of a distribution: the smallest value (ascending) whose cumulative probability reaches each."""
+    """The 33 knots of a distribution over ascending whole numbers, in steps of 1/8 token.
+
+    Each value v is spread evenly over [v - 1/2, v + 1/2], so that rounding a draw gives back the value's own share; the
+    outer knots are the least and the largest value.
+    """
     cumulative = np.cumsum(probabilities)
     wanted = PROBABILITIES * cumulative[-1]
-    index = np.searchsorted(cumulative, wanted, side="left")
-    index[-1] = len(values) - 1
-    return values[np.minimum(index, len(values) - 1)]
+    index = np.minimum(np.searchsorted(cumulative, wanted, side="left"), len(values) - 1)
+    above = (cumulative[index] - wanted) / probabilities[index]
+    position = values[index] + 0.5 - np.minimum(np.maximum(above, 0.0), 1.0)
+    position[0], position[-1] = values[0], values[-1]
+    return np.minimum(np.maximum(np.rint(position * PER_TOKEN) / PER_TOKEN, values[0]), values[-1])
 
 
 def solve_tail_shape(log_knots: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 from workloads.arrivals import GAMMA, WEIBULL, held_shape
 from workloads.clients import ClientPool
 from workloads.errors import WorkloadError
-from workloads.lengths import FIELDS, KNOTS, LengthTable
+from workloads.lengths import FIELDS, KNOTS, PER_TOKEN, LengthTable
 from workloads.numerics import exp, log
 from workloads.servegen_pool import pauses
 from workloads.whole_file import written_whole
@@ -30,7 +30,7 @@ FORMAT_VERSION: Final = 1
 QUANTISATION: Final = {
     "requests": "exact",
     "cv, Weibull shape": "logarithm in steps of 1/200",
-    "knots": "exact",
+    "knots": "1/8 token",
     "mean": "float32",
     "last segment's exponent": "base-2 logarithm in steps of 1/2000",
 }
@@ -100,7 +100,7 @@ def _encoded(pool: ClientPool, provenance: dict[str, Any]) -> dict[str, np.ndarr
     }
     for name in FIELDS:
         table = pool.lengths[name]
-        arrays[f"{name}_knots"] = _planes(np.diff(table.knots, axis=1, prepend=0))
+        arrays[f"{name}_knots"] = _planes(np.diff(table.knots * PER_TOKEN, axis=1, prepend=0))
         arrays[f"{name}_mean"] = table.mean.astype("<f4").view(np.uint8).reshape(-1, 4).T.copy()
         arrays[f"{name}_tail"] = _planes(np.rint(log(table.tail_shape) / _TAIL_STEP) + _TAIL_ZERO)
     return arrays
@@ -140,7 +140,7 @@ def _decoded_arrivals(arrays: dict[str, np.ndarray], count: np.ndarray) -> dict[
 
 
 def _decoded_lengths(arrays: dict[str, np.ndarray], name: str) -> LengthTable:
-    knots = np.cumsum(_whole(arrays[f"{name}_knots"]).reshape(-1, KNOTS), axis=1)
+    knots = np.cumsum(_whole(arrays[f"{name}_knots"]).reshape(-1, KNOTS), axis=1) / PER_TOKEN
     mean = np.ascontiguousarray(arrays[f"{name}_mean"].T).view("<f4").ravel()
     tail = exp((_whole(arrays[f"{name}_tail"]) - _TAIL_ZERO) * _TAIL_STEP)
     return LengthTable.of(knots, mean, tail)

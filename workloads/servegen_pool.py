@@ -85,7 +85,7 @@ def _lengths(data: ServegenData, used: list[int], donors: dict[int, int]) -> tup
 
 
 def _table(pmfs: list[Pmf]) -> LengthTable:
-    knots = np.stack([sketch_knots(*pmf) for pmf in pmfs]) if pmfs else np.zeros((0, KNOTS), np.int32)
+    knots = np.stack([sketch_knots(*pmf) for pmf in pmfs]) if pmfs else np.zeros((0, KNOTS))
     return LengthTable.of(knots, np.array([pmf.mean() for pmf in pmfs]))
 
 
