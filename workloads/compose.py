@@ -66,10 +66,11 @@ class _Composition:
     def blocks(self) -> Iterator[np.ndarray]:
         """One STREAM array per native window, sorted by (arrival_ns, request_id)."""
         players = [_Player(self, client) for client in self.clients]
+        keys = {field: self._keys(purpose) for field, purpose in _FIELD_PURPOSE.items()}
         for window, _ in overlaps(self.start_s, self.duration_s, self.pool.windows):
             parts = [part for player in players if len(part := player.window(window))]
             rows = np.concatenate(parts) if parts else np.empty(0, STREAM)
-            self._fill_lengths(rows, block_of(window))
+            self._fill_lengths(rows, block_of(window), keys)
             # The parts are sorted runs in the order of client numbers: a stable sort by time keeps ties by request_id.
             yield rows[np.argsort(rows["arrival_ns"], kind="stable")]
 
@@ -102,14 +103,17 @@ class _Composition:
             "notes": notes,
         }
 
-    def _fill_lengths(self, rows: np.ndarray, block: int) -> None:
+    def _keys(self, purpose: Purpose) -> np.ndarray:
+        """One sequence of uniforms per client of the pool."""
+        return np.array([stream_key(self.seed, int(number), purpose) for number in self.pool.client_ids], np.uint64)
+
+    def _fill_lengths(self, rows: np.ndarray, block: int, keys: dict[str, np.ndarray]) -> None:
         """Tokens of all rows of a window; each field has uniforms of its own, so input and output are independent."""
         index = np.searchsorted(self.pool.client_ids, rows["client_id"])
         table_row = self.pool.length_row[index, block]
         sequence = rows["request_id"] & ((1 << CLIENT_SHIFT) - 1)
-        for name, purpose in _FIELD_PURPOSE.items():
-            keys = np.array([stream_key(self.seed, int(c), purpose) for c in self.pool.client_ids], np.uint64)
-            rows[name] = self.pool.lengths[name].sample(table_row, uniforms(keys[index], sequence))
+        for name, key in keys.items():
+            rows[name] = self.pool.lengths[name].sample(table_row, uniforms(key[index], sequence))
         rows["max_tokens"] = self.pool.max_output_tokens
 
 

@@ -31,7 +31,7 @@ SOURCE = {
         "Derived from ServeGen client data, Copyright Alibaba Cloud, Apache License 2.0; "
         "reduced to quantile sketches and per-window arrival parameters."
     ),
-    "paper": "Xiang et al., ServeGen: Workload Characterization and Generation of LLM Serving in Production, arXiv 2505.09999",
+    "paper": "Y. Xiang et al., ServeGen, arXiv 2505.09999",
 }
 
 

@@ -68,7 +68,7 @@ class LengthTable:
         return np.maximum(tokens, 1.0).astype(np.int32)
 
     def model_mean(self) -> np.ndarray:
-        """Mean of what the sketch describes, per row, before rounding to whole tokens; the stored one where in reach."""
+        """Mean of what each row describes, before rounding to whole tokens: the stored one, where that is in reach."""
         return _bulk_mean(self.log_knots) + _WIDTHS[_LAST] * _tail_mean(self.log_knots, self.tail_shape)
 
 

@@ -1,9 +1,9 @@
 """The file of a fitted client pool: an `.npz` of small integer arrays, and the provenance as JSON beside them.
 
 Requests are exact. CV and Weibull shape are kept as logarithms in steps of 1/200 (0.25 % at most off), knots as
-differences, the exponents of last segments as base-2 logarithms in steps of 1/2000; integers are split into byte planes,
-which deflate shortens best. The pause of a window is not stored: it follows from requests, CV and shape. No pickle, and
-the bytes depend on the content alone.
+differences, the exponents of last segments as base-2 logarithms in steps of 1/2000; integers are split into byte
+planes, which deflate shortens best. The pause of a window is not stored: it follows from requests, CV and shape. No
+pickle, and the bytes depend on the content alone.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.errors import WorkloadError, raise_all
+from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
 
 __all__ = ["ITEMS", "SEGMENTS", "STREAM", "Stream", "WorkloadError", "check_stream", "load", "new_rows", "save"]
 
@@ -46,6 +46,7 @@ SEGMENTS = np.dtype([("segment_id", "i8"), ("tokens", "i4")])
 # One row per multimodal item: tokens in the prompt, encoder units (patches, frames), identity for the encoder cache.
 ITEMS = np.dtype([("modality", "i1"), ("tokens", "i4"), ("encoder_units", "i4"), ("item_id", "i8")])
 
+TOKEN_COLUMNS = ("input_tokens", "output_tokens", "max_tokens")
 _LEAST = {
     "arrival_ns": 0,
     "request_id": 0,
@@ -102,12 +103,20 @@ def check_stream(rows: np.ndarray, max_tokens: int = MAX_TOKENS) -> None:
     """Raises WorkloadError with row, column and value where a STREAM array is not one; lists up to ten mistakes."""
     if rows.dtype != STREAM:
         raise WorkloadError(f"expected an array of dtype STREAM, got columns {list(rows.dtype.names or [])}")
-    mistakes = [m for name, least in _LEAST.items() for m in _too_small(rows, name, least)]
-    for name in ("input_tokens", "output_tokens", "max_tokens"):
-        mistakes += _bad(rows, name, rows[name] > max_tokens, f"expected at most {max_tokens}")
-    mistakes += _bad(rows, "arrival_ns", _before_previous(rows), "earlier than the row before")
-    mistakes += _bad(rows, "request_id", _repeated(rows["request_id"]), "used by an earlier row")
-    raise_all(mistakes)
+    raise_all(stream_mistakes(rows, lambda row: f"row {row}", max_tokens))
+
+
+def stream_mistakes(rows: np.ndarray, place: Callable[[int], str], max_tokens: int = MAX_TOKENS) -> list[str]:
+    """A sentence for each mistake of a STREAM array (eleven a column at most); `place` names a row to the user."""
+    found = [(name, rows[name] < least, f"expected at least {least}") for name, least in _LEAST.items()]
+    found += [(name, rows[name] > max_tokens, f"expected at most {max_tokens}") for name in TOKEN_COLUMNS]
+    found.append(("arrival_ns", _out_of_order(rows), "rows must be sorted by arrival, then request_id"))
+    found.append(("request_id", _repeated(rows["request_id"]), "used by an earlier row"))
+    return [
+        f"{place(int(row))}, {name} = {rows[name][row]}: {expected}"
+        for name, wrong, expected in found
+        for row in np.flatnonzero(wrong)[: MOST_MISTAKES + 1]
+    ]
 
 
 def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -147,16 +156,8 @@ def _joined(pieces: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(pieces) if pieces else np.empty(0, STREAM)
 
 
-def _too_small(rows: np.ndarray, name: str, least: int) -> list[str]:
-    return _bad(rows, name, rows[name] < least, f"expected at least {least}")
-
-
-def _bad(rows: np.ndarray, name: str, wrong: np.ndarray, expected: str) -> list[str]:
-    """A sentence for each of the first eleven wrong rows: one more than is shown, so that the rest is not hidden."""
-    return [f"row {row}, {name} = {rows[name][row]}: {expected}" for row in np.flatnonzero(wrong)[:11]]
-
-
-def _before_previous(rows: np.ndarray) -> np.ndarray:
+def _out_of_order(rows: np.ndarray) -> np.ndarray:
+    """True at every row that belongs before its predecessor."""
     wrong = np.zeros(len(rows), bool)
     arrival, request = rows["arrival_ns"], rows["request_id"]
     wrong[1:] = (arrival[1:] < arrival[:-1]) | ((arrival[1:] == arrival[:-1]) & (request[1:] < request[:-1]))

@@ -1,0 +1,65 @@
+"""What a client pool is, in plain values: who sends, how much, how long, what is missing, from where."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from workloads.arrivals import WINDOW_S
+from workloads.clients import ClientPool
+from workloads.lengths import BLOCK_S, FIELDS
+
+QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
+_GRID = 1024  # evenly spaced probabilities that stand for one sketch
+
+
+def describe(pool: ClientPool) -> dict[str, Any]:
+    """See ClientPool.describe. Rates are means over 600 s windows with data; lengths are weighted by requests."""
+    with_data = ~pool.gap
+    total = pool.count.sum(axis=0)[with_data]
+    by_client = np.sort(pool.count.sum(axis=1))[::-1]
+    requests = math.fsum(by_client.tolist())
+    share = np.cumsum(by_client) / requests
+    gaps = pool.gaps_s()
+    return {
+        "pool": pool.name,
+        "duration_s": pool.duration_s,
+        "clients": len(pool.client_ids),
+        "requests": round(requests),
+        "rate_min_rps": float(total.min()) / WINDOW_S,
+        "rate_mean_rps": requests / pool.duration_s,
+        "rate_peak_rps": float(total.max()) / WINDOW_S,
+        "top_share_frac": {str(n): float(share[min(n, len(share)) - 1]) for n in (1, 5, 10)},
+        "clients_for_90pct": int(np.searchsorted(share, 0.9)) + 1,
+        "lengths": {name: _lengths(pool, name) for name in FIELDS},
+        "max_output_tokens": pool.max_output_tokens,
+        "missing_clients": list(pool.absent_ids),
+        "missing_share_frac": 1.0 - pool.present_share(0.0, pool.duration_s),
+        "imputed_clients": list(pool.imputed_ids),
+        "gaps": len(gaps),
+        "gap_s": math.fsum(end - start for start, end in gaps),
+        "source": pool.provenance.get("source", ""),
+        "commit": pool.provenance.get("commit", ""),
+        "licence": pool.provenance.get("licence", ""),
+        "notice": pool.provenance.get("notice", ""),
+        "sketch_errors": pool.provenance.get("sketch_errors", {}),
+    }
+
+
+def _lengths(pool: ClientPool, name: str) -> dict[str, float]:
+    """Mean and quantiles of the mixture of all clients and blocks."""
+    table, weight = pool.lengths[name], np.zeros(len(pool.lengths[name].mean))
+    per_block = round(BLOCK_S / WINDOW_S)
+    for block in range(pool.length_row.shape[1]):
+        requests = pool.count[:, block * per_block : (block + 1) * per_block].sum(axis=1)
+        rows = pool.length_row[:, block]
+        np.add.at(weight, rows[rows >= 0], requests[rows >= 0])
+    used = np.flatnonzero(weight > 0)
+    grid = np.tile((np.arange(_GRID) + 0.5) / _GRID, len(used))
+    tokens = table.sample(np.repeat(used, _GRID), grid)
+    counts = np.bincount(tokens, np.repeat(weight[used], _GRID))
+    cumulative = np.cumsum(counts) / counts.sum()
+    quantiles = {key: float(np.searchsorted(cumulative, p)) for key, p in QUANTILES.items()}
+    return {"mean": float((table.mean * weight).sum() / weight.sum()), **quantiles}
