@@ -6,7 +6,6 @@ together.
 """
 
 import json
-import math
 import re
 import tomllib
 import typing
@@ -103,7 +102,8 @@ def _wrong_scalar(hint: type, value: Any) -> str | None:
     if hint is str:
         return None if isinstance(value, str) and value.strip() else "a text"
     allowed = int if hint is int else (int, float)
-    if isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= INT64_MAX:
+    is_number = isinstance(value, allowed) and not isinstance(value, bool)
+    if is_number and 0 <= value <= INT64_MAX:  # which neither infinity nor NaN is
         return None
     return "a whole number from 0 to 2^63 - 1" if hint is int else "a finite number from 0 up"
 

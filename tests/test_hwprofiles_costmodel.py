@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwprofiles import costmodel
 from hwprofiles.costmodel import Coefficients, list_profiles, load_step_cost, profile_name
 from hwprofiles.datasheet import ProfileError, load_gpu, load_model
 from hwprofiles.records import INT64_MAX
@@ -25,7 +26,7 @@ KEYS = st.sampled_from(sorted(TABLES))
 @st.composite
 def steps(draw):
     """(prefill_tokens, prefill_work, decodes, decode_context_tokens, samples) of a step that a scheduler could make."""
-    chunks = draw(st.lists(st.tuples(st.integers(1, 2000), st.integers(0, MODEL_LEN - 2000)), max_size=4))
+    chunks = draw(st.lists(st.tuples(st.integers(1, 1900), st.integers(0, MODEL_LEN - 1900)), max_size=4))
     contexts = draw(st.lists(st.integers(2, MODEL_LEN), min_size=0 if chunks else 1, max_size=5))
     repeats = draw(st.integers(1, 90))
     prefill_tokens, work = sum(n for n, _ in chunks), sum(n * (n + 2 * past) for n, past in chunks)
@@ -120,6 +121,17 @@ def test_the_overflow_proof_is_tight_to_one_tick(tokens, seqs, model_len, kv_tok
         overflows.table(tokens, seqs, model_len, kv_tokens)
 
 
+@given(st.integers(1, 300), st.integers(0, 10**6))
+def test_a_prompt_that_could_overflow_is_refused(tokens, past):
+    """A chunk of the whole token budget that ends a context of full length is a step that can happen."""
+    cost, work = COSTS[ROWS[0].gpu, ROWS[0].model, ROWS[0].tp], tokens * (tokens + 2 * past)
+    ticks = INT64_MAX // work + 1
+    if ticks <= INT64_MAX:
+        overflows = replace(cost, coefficients=replace(cost.coefficients, prefill_work=ticks))
+        with pytest.raises(ProfileError, match="more than 64 bits hold"):
+            overflows.table(tokens, 1, tokens + past, tokens + past)
+
+
 @given(st.integers(1, 60), st.integers(2, 300), st.data())
 def test_no_schedule_has_more_prefill_work_than_the_proof_allows_for(tokens, model_len, data):
     budget, work = tokens, 0
@@ -176,6 +188,13 @@ def test_a_missing_combination_is_met_with_the_nearest_and_all_there_are():
         load_step_cost("a100", "llama-3.1-8b", precision="fp8")
     with pytest.raises(ProfileError, match="no step cost"):
         load_step_cost("a100", "llama-3.1-8b", tp=0)
+
+
+def test_the_same_model_on_another_gpu_is_nearer_than_another_model_on_the_same(monkeypatch):
+    few = [row for row in ROWS if (row.gpu, row.model) in {("h100", "llama-3.1-8b"), ("a100", "llama-3.1-70b")}]
+    monkeypatch.setattr(costmodel, "list_profiles", lambda: few)
+    with pytest.raises(ProfileError, match=r"the nearest is a100 llama-3\.1-70b bf16 tp 4"):
+        load_step_cost("h100", "llama-3.1-70b", tp=1)
 
 
 @pytest.mark.parametrize("row", ROWS)

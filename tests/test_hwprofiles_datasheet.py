@@ -1,5 +1,7 @@
 """Data sheets: every shipped file is sound, and a wrong name is met with the right one."""
 
+from dataclasses import replace
+
 import pytest
 
 from hwprofiles.datasheet import ProfileError, known_gpus, known_models, load_gpu, load_model
@@ -45,3 +47,5 @@ def test_valid_degrees_share_out_whole_heads():
     assert load_model("llama-3.1-70b").valid_tp(8) == [1, 2, 4, 8]
     assert load_model("llama-3.1-8b").valid_tp(16) == [1, 2, 4, 8, 16]
     assert load_model("llama-3.1-8b").kv_heads_per_gpu(16) == 1
+    one_kv_head = replace(load_model("llama-3.1-8b"), heads=8, kv_heads=1, mlp_width=15 * 1024)
+    assert one_kv_head.valid_tp(8) == [1, 2, 4, 8]
