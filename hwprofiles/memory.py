@@ -21,7 +21,6 @@ PRECISION_BYTES = {"bf16": 2}
 ENGINE_GIB_ONE_GPU = 1.79  # CUDA context, graphs, libraries: non_torch_memory of Llama-3-8B, vllm pull request 10511
 ENGINE_GIB_PARALLEL = 3.58  # the same log with two GPUs: NCCL and all-reduce buffers come on top
 
-
 FEWEST_BLOCKS = 2
 """The null block, and one that a request can use."""
 
