@@ -3,12 +3,11 @@
 The gaps have mean 1 and are fixed by (seed, client id) alone: gap k is a function of two or three uniforms with the
 counter k. The clock they live on runs as fast as the client's rate, so a change of rate moves arrivals in seconds and
 draws nothing anew, and a gap that a window's edge cuts goes on in the next window. The family and shape of a gap are
-those of the 600 s window in which it starts.
+those of the 600 s window in which it starts; what is left of it in a window of another shape is carried over at equal
+probability (excess.py).
 
 The first gap is the equilibrium excess (uniform part of a length-biased gap; Cox 1962, Renewal Theory, ch. 5), so that
-the expected number of arrivals is the cumulative rate, however small. Where the shape changes on the way, the
-expectation is off by E[excess at the end] - E[excess at the start], at most about half a squared CV of gaps, whatever
-the length of the run (Wald's identity).
+the expected number of arrivals is the cumulative rate, however small.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workloads.excess import carried
 from workloads.numerics import Purpose, gamma, log, normal_quantile, power, stream_key, uniforms
 
 EXPONENTIAL, GAMMA, WEIBULL = 0, 1, 2
@@ -48,6 +48,7 @@ class Renewal:
         self._draw = _Gaps(seed, client_id)
         self._next = 0
         self._wait: float | None = None
+        self._gaps_are = (False, 1.0)
 
     def advance(self, length: float, family: int, shape: float) -> np.ndarray:
         """Arrivals in the next `length` of operational time, relative to its begin; the gap then open is carried on.
@@ -57,6 +58,9 @@ class Renewal:
         """
         if self._wait is None:
             self._wait = self._draw.first(family, shape)
+        else:
+            self._wait = carried(self._wait, self._gaps_are, (family == WEIBULL, shape))
+        self._gaps_are = (family == WEIBULL, shape)
         pieces = [np.array([self._wait])]
         last = self._wait
         while last < length:
