@@ -169,14 +169,15 @@ def weibull_shape(cv: np.ndarray) -> np.ndarray:
 
 
 def pause_for_cv(count: np.ndarray, cv: np.ndarray, bulk_cv: np.ndarray) -> np.ndarray:
-    """Seconds of the one pause g that lifts a bulk of CV b to the reported CV among n gaps in 600 s; 0 where b ≥ cv.
+    """Seconds of the one pause g that lifts a bulk of CV b to the reported CV among n gaps in 600 s; else 0.
 
-    Solves ((600 - g)² (1 + b²) + n g²) / 600² = cv² + 1, a quadratic in g. Held to 599 s.
+    Solves ((600 - g)² (1 + b²) + n g²) / 600² = cv² + 1, a quadratic in g. Held to 599 s. A bulk within 2 % of the
+    reported CV is left alone: the positive root does not vanish there, as a pause also thins the rest.
     """
     bulk, wanted, n = 1.0 + bulk_cv * bulk_cv, 1.0 + cv * cv, np.asarray(count, np.float64)
     root = np.sqrt(np.maximum(bulk * bulk + (bulk + n) * (wanted - bulk), 0.0))
     pause = WINDOW_S * (bulk + root) / (bulk + n)
-    return np.where(bulk_cv < cv, np.minimum(pause, LONGEST_PAUSE_S), 0.0)
+    return np.where(bulk_cv < 0.98 * cv, np.minimum(pause, LONGEST_PAUSE_S), 0.0)
 
 
 def held_shape(shape: np.ndarray) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""Shipped pools: they load, say where they are from, and tell what their source says."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.shared_data import SHARED, needs_shared
+from tests.test_workloads_servegen import folder_of
+from workloads import ClientPool, WorkloadError, compose, known_pools
+from workloads.clients import POOLS
+from workloads.fit_pool import fit, main
+from workloads.pool_check import composed_errors, sketch_errors
+from workloads.pool_file import read_pool, write_pool
+from workloads.servegen import read_servegen
+
+SIZE_LIMITS = {"deepseek-r1": 60_000, "m-mid": 400_000}
+
+
+@pytest.mark.parametrize("name", known_pools())
+def test_a_pool_loads_and_names_source_commit_and_licence(name: str) -> None:
+    known = ClientPool.load(name).describe()
+    assert known["source"] == "alibaba/ServeGen" and len(known["commit"]) == 40 and known["licence"] == "Apache-2.0"
+    assert known["clients"] > 50 and known["sketch_errors"]["input_tokens"]["block_ks_max"] < 0.02
+    json.dumps(known)
+
+
+@pytest.mark.parametrize(("name", "limit"), SIZE_LIMITS.items())
+def test_a_pool_is_small(name: str, limit: int) -> None:
+    assert (POOLS / f"{name}.npz").stat().st_size < limit
+
+
+def test_the_means_of_the_shipped_pools_are_those_of_the_data() -> None:
+    """facts 4.2: r1 1268 in and 1527 out, m-mid 307 and 51."""
+    means = {n: [f["mean"] for f in ClientPool.load(n).describe()["lengths"].values()] for n in SIZE_LIMITS}
+    assert means["deepseek-r1"] == pytest.approx([1268, 1527], rel=0.002)
+    assert means["m-mid"] == pytest.approx([307, 51], rel=0.01)
+
+
+def test_m_mid_says_what_is_missing() -> None:
+    pool = ClientPool.load("m-mid")
+    assert len(pool.absent_ids) == 35 and pool.describe()["missing_share_frac"] == pytest.approx(0.292, abs=0.001)
+    assert pool.gaps_s()[0] == (313_200.0, 313_200.0 + 11 * 600) and len(pool.gaps_s()) == 8
+
+
+def test_an_unknown_pool_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(WorkloadError, match="nearest: deepseek-r1"):
+        ClientPool.load("deepseek_r1")
+
+
+def test_a_fitted_pool_has_the_same_bytes_every_time(tmp_path: Path) -> None:
+    source = folder_of(tmp_path)
+    sizes = [fit(str(source), "tiny", tmp_path)["bytes"]]
+    first = (tmp_path / "tiny.npz").read_bytes()
+    sizes.append(fit(str(source), "tiny", tmp_path)["bytes"])
+    assert (tmp_path / "tiny.npz").read_bytes() == first and sizes[0] == sizes[1]
+
+
+def test_a_fitted_pool_reads_back(tmp_path: Path) -> None:
+    pool = ClientPool.from_servegen(folder_of(tmp_path))
+    write_pool(pool, tmp_path / "tiny.npz", {"source": "a test"})
+    back = read_pool(tmp_path / "tiny.npz")
+    assert np.array_equal(back.count, pool.count) and back.provenance["source"] == "a test"
+    assert back.cv == pytest.approx(pool.cv, rel=0.003) and back.shape == pytest.approx(pool.shape, rel=0.006)
+    for name, table in pool.lengths.items():
+        assert np.array_equal(back.lengths[name].knots, table.knots)
+
+
+def test_a_file_that_is_no_pool_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "x.npz"
+    broken.write_bytes((POOLS / "deepseek-r1.npz").read_bytes()[:9000])
+    with pytest.raises(WorkloadError, match="not a client pool"):
+        read_pool(broken)
+    np.savez(broken, a=np.arange(3))
+    with pytest.raises(WorkloadError, match="not a client pool"):
+        read_pool(broken)
+
+
+def test_the_fit_command_ends_with_2_for_a_wrong_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none"), "--name", "x", "--out", str(tmp_path)]) == 2
+    assert "no such folder" in capsys.readouterr().err and not list(tmp_path.glob("*.npz"))
+
+
+@needs_shared
+def test_the_reasoning_pool_is_close_to_its_source() -> None:
+    """The goals: every field and block KS ≤ .02 and mean within 2 %, CV within 10 % for 95 % of requests."""
+    data, pool = read_servegen(SHARED / "servegen" / "deepseek-r1.tar.gz"), ClientPool.load("deepseek-r1")
+    for field in sketch_errors(pool, data).values():
+        assert field["block_ks_max"] <= 0.02 and field["block_mean_error_frac_max"] <= 0.02
+        assert field["client_block_ks_p90"] <= 0.07
+    composed = composed_errors(pool, data)
+    assert composed["cv_within_10pct_frac"] >= 0.95
+    assert composed["requests_composed_over_published"] == pytest.approx(1.0, abs=0.01)
+    assert composed["input_tokens_block_mean_error_frac_max"] <= 0.02
+
+
+@pytest.mark.parametrize("first", ["import workloads.compose, workloads.naive", "pass"])
+def test_the_package_gives_functions_whatever_was_imported_first(first: str) -> None:
+    code = f"{first}\nfrom workloads import compose, naive\nassert callable(compose) and callable(naive)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, workloads; sys.exit(any(m in sys.modules for m in ('numpy', 'pandas', 'scipy', 'numba')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_using_a_pool_loads_no_pandas_scipy_or_numba() -> None:
+    code = (
+        "import sys, workloads as w\n"
+        "w.compose(w.ClientPool.load('deepseek-r1'), duration='10min', scale=1.0).collect()\n"
+        "sys.exit(any(m in sys.modules for m in ('pandas', 'scipy', 'numba', 'pyarrow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_golden_rows_of_the_reasoning_pool() -> None:
+    """Bits that any machine must give: a hash of ten minutes of traffic. It moves only with the model or the pool."""
+    rows = compose(ClientPool.load("deepseek-r1"), "20h", "10min", rate=5.0, seed=1).collect()
+    assert (len(rows), hashlib.sha256(rows.tobytes()).hexdigest()[:16]) == (3359, "2e81b861b7ef982c")
