@@ -1,0 +1,178 @@
+"""Tables of requests and of steps, read from Parquet or gzipped CSV into plain arrays; pandas is known only here."""
+
+import gzip
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.request import FINISH_REASONS
+
+MAX_ROWS = 20_000_000
+MAX_CSV_BYTES = 8 << 30  # of a CSV file once unpacked
+
+_SERVED = ("stop", "length")
+_REQUEST_NUMBERS = ("arrival_s", "input_tokens", "output_tokens", "ttft_s", "tpot_s", "e2el_s")
+_STEP_NUMBERS = ("instance_id", "start_s", "dur_s", "running", "waiting", "kv_blocks_used", "preempted")
+
+
+class ReportError(ValueError):
+    """A folder that no report can be made of; the message names everything that is missing or wrong."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """One entry per request. Latencies in seconds: inf if not served, nan where a one-token answer has no gap."""
+
+    arrival_s: np.ndarray
+    input_tokens: np.ndarray
+    output_tokens: np.ndarray
+    ttft_s: np.ndarray
+    tpot_s: np.ndarray
+    e2el_s: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def column_s(self, metric: str) -> np.ndarray:
+        """The latencies "ttft", "tpot" or "e2el", one entry per request."""
+        return {"ttft": self.ttft_s, "tpot": self.tpot_s, "e2el": self.e2el_s}[metric]
+
+    def latency_s(self, metric: str) -> np.ndarray:
+        """The same of those requests that have one: unserved ones count as inf, one-token answers have no TPOT."""
+        values = self.column_s(metric)
+        return values[~np.isnan(values)]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One entry per iteration of an instance."""
+
+    instance_id: np.ndarray
+    start_s: np.ndarray
+    dur_s: np.ndarray
+    running: np.ndarray
+    waiting: np.ndarray
+    kv_blocks_used: np.ndarray
+    preempted: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+
+def read_requests(path: Path) -> Requests:
+    """A `requests` table, conventions of `requests.parquet`; ReportError names wrong columns and rows."""
+    numbers, reasons = _read(path, _REQUEST_NUMBERS, "finish_reason")
+    unknown = sorted(set(reasons) - set(FINISH_REASONS))
+    if unknown:
+        known = ", ".join(FINISH_REASONS)
+        raise ReportError(f"{path.name}: finish_reason: no reason {str(unknown[0])!r}; known: {known}")
+    served = np.isin(reasons, _SERVED)
+    _check(path, numbers, ("arrival_s", "input_tokens", "output_tokens"), np.ones(len(served), bool))
+    _check(path, numbers, ("ttft_s", "e2el_s"), served)
+    gaps = served & (numbers["output_tokens"] > 1)
+    _check(path, numbers, ("tpot_s",), gaps)
+    for name in ("ttft_s", "e2el_s", "tpot_s"):
+        numbers[name] = np.where(served, numbers[name], np.inf)
+    numbers["tpot_s"] = np.where(served & ~gaps, np.nan, numbers["tpot_s"])
+    return Requests(**numbers)
+
+
+def read_steps(path: Path) -> Steps:
+    """A `steps` table, conventions of `steps.parquet`; ReportError names wrong columns and rows."""
+    numbers, _ = _read(path, _STEP_NUMBERS, None)
+    _check(path, numbers, _STEP_NUMBERS, np.ones(len(numbers["start_s"]), bool))
+    return Steps(**numbers)
+
+
+def _check(path: Path, numbers: Mapping[str, np.ndarray], names: tuple[str, ...], rows: np.ndarray) -> None:
+    """Finite and not negative in the rows that count."""
+    mistakes = []
+    for name in names:
+        bad = rows & ~(np.isfinite(numbers[name]) & (numbers[name] >= 0.0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            mistakes.append(f"{path.name}: {name}: row {row + 1} holds {numbers[name][row]}, expected a number >= 0")
+    if mistakes:
+        raise ReportError("\n".join(mistakes))
+
+
+def _read(path: Path, numbers: tuple[str, ...], words: str | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Columns of numbers as f8, and one column of words."""
+    wanted = [*numbers, *([words] if words else [])]
+    try:
+        frame = (_read_parquet if path.name.endswith(".parquet") else _read_csv)(path, wanted)
+        values = {name: frame[name].to_numpy(dtype="f8", na_value=np.nan) for name in numbers}
+    except ReportError:
+        raise
+    except ImportError:
+        raise ReportError(f"{path.name}: reading Parquet needs pyarrow: pip install 'servecast[parquet]'") from None
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise ReportError(
+            f"{path.name}: not a table of numbers: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from None
+    return values, frame[words].astype(str).to_numpy(dtype=str) if words else np.empty(0, str)
+
+
+def _read_parquet(path: Path, wanted: list[str]) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        _check_columns(path, wanted, file.schema_arrow.names)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise ReportError(f"{path.name}: {file.metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
+        return file.read(columns=wanted).to_pandas()
+
+
+def _read_csv(path: Path, wanted: list[str]) -> Any:
+    import pandas as pd
+
+    with io.BufferedReader(_Bounded(path)) as file:
+        header = pd.read_csv(file, nrows=0)
+    _check_columns(path, wanted, list(header.columns))
+    with io.BufferedReader(_Bounded(path)) as file:
+        frame = pd.read_csv(file, usecols=wanted, nrows=MAX_ROWS + 1)
+    if len(frame) > MAX_ROWS:
+        raise ReportError(f"{path.name}: more than {MAX_ROWS:,} rows")
+    return frame
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked gzip file that refuses to grow without end."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._file = gzip.open(path)  # noqa: SIM115 (closed by close)
+        self._left = MAX_CSV_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise ReportError(f"{self._path.name}: larger than {MAX_CSV_BYTES >> 30} GiB unpacked")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _check_columns(path: Path, wanted: list[str], present: list[str]) -> None:
+    missing = [name for name in wanted if name not in present]
+    if not missing:
+        return
+    hints = [f"{name}{_hint(name, [p for p in present if p not in wanted])}" for name in missing]
+    raise ReportError(f"{path.name}: columns missing: {', '.join(hints)}")
+
+
+def _hint(name: str, present: list[str]) -> str:
+    close = get_close_matches(name, present, 1, 0.7)
+    return f" (there is '{close[0]}')" if close else ""
