@@ -87,10 +87,22 @@ def say_compare(job: Job, found: Comparison) -> None:
     console.say()
     console.say(compare_sentence(found))
     console.say()
-    head = ["hour", "sized with", f"instances ({table.tp} x {table.gpu})", "SLO under the real mix", "p99 TTFT", "p99 TPOT", "within limits"]
+    head = [
+        "hour",
+        "sized with",
+        f"instances ({table.tp} x {table.gpu})",
+        "SLO under the real mix",
+        "p99 TTFT",
+        "p99 TPOT",
+        "within limits",
+    ]
     rows = []
     for hour in found.hours:
-        clock = f"{hour.start_s / 3600 % 24:05.2f}".replace(".", ":") if hour.start_s % 3600 else f"{int(hour.start_s // 3600):02d}:00"
+        clock = (
+            f"{hour.start_s / 3600 % 24:05.2f}".replace(".", ":")
+            if hour.start_s % 3600
+            else f"{int(hour.start_s // 3600):02d}:00"
+        )
         real = hour.answers[PER_CLIENT]
         points = {PER_CLIENT: real.points[real.instances], **hour.judged}
         for kind, point in points.items():
@@ -104,11 +116,17 @@ def compare_sentence(found: Comparison) -> str:
     for kind in scenario.compare.naive:
         gaps = [hour.answers[kind].instances - hour.answers[PER_CLIENT].instances for hour in found.hours]
         missed = sum(not hour.judged[kind].holds for hour in found.hours)
-        parts.append(f"sized with {kind.replace('_', '-')} traffic {_gap_words(gaps)} and misses the SLO in {missed} of {len(gaps)} hours")
+        parts.append(f"sized with {kind.replace('_', '-')} traffic {_gap_words(gaps)} {_missed_words(missed, len(gaps))}")
     needs = [hour.answers[PER_CLIENT].instances for hour in found.hours]
     need = f"{needs[0]}" if len(set(needs)) == 1 else f"{min(needs)} to {max(needs)}"
     several = "instance" if needs == [1] else "instances"
     return f"For its real clients this workload needs {need} {several} to hold {scenario.slo}; " + "; ".join(parts) + "."
+
+
+def _missed_words(missed: int, hours: int) -> str:
+    if hours == 1:
+        return "and misses the SLO" if missed else "and holds the SLO"
+    return f"and misses the SLO in {missed} of {hours} hours"
 
 
 def _gap_words(gaps: list[int]) -> str:
@@ -134,13 +152,16 @@ def _say_plan(job: Job, found: PlanResult) -> None:
     console.say()
     range_ = f" (single seeds: {answer.lo} to {answer.hi})" if answer.lo != answer.hi else ""
     console.say(
-        f"{answer.instances} instances of {table.model} on {table.tp} x {table.gpu}{range_}, {gpus} GPUs, hold {job.scenario.slo}; "
+        f"{answer.instances} instances of {table.model} on {table.tp} x {table.gpu}{range_}, {gpus} GPUs, "
+        f"hold {job.scenario.slo}; "
         f"one less breaks {answer.binding_term}."
         if answer.instances > 1
         else f"1 instance of {table.model} on {table.tp} x {table.gpu} holds {job.scenario.slo}."
     )
     if table.gpu_price_per_hour is not None:
-        console.say(f"At your {table.gpu_price_per_hour:g} $ per GPU and hour: {gpus * table.gpu_price_per_hour:,.2f} $ per hour.")
+        console.say(
+            f"At your {table.gpu_price_per_hour:g} $ per GPU and hour: {gpus * table.gpu_price_per_hour:,.2f} $ per hour."
+        )
     console.say()
     rows = [[n, *_point_cells(point), len(point.runs)] for n, point in answer.points.items()]
     console.table(["instances", "SLO", "p99 TTFT", "p99 TPOT", "within limits", "seeds"], rows)
@@ -160,7 +181,10 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
         console.say(f"  {term['term']}: {value}, {'holds' if term['holds'] else 'MISSED'}")
     console.say()
     stats = ("mean", "p50", "p90", "p99", "max")
-    rows = [[metric.upper(), *[seconds(_number(summary[f"{metric}_{stat}_s"])) for stat in stats]] for metric in ("ttft", "tpot", "itl", "e2el", "queue")]
+    rows = [
+        [metric.upper(), *[seconds(_number(summary[f"{metric}_{stat}_s"])) for stat in stats]]
+        for metric in ("ttft", "tpot", "itl", "e2el", "queue")
+    ]
     console.table(["latency", *stats], rows)
 
 
@@ -178,7 +202,12 @@ def _description(stream: Any) -> dict[str, Any]:
     description = getattr(stream, "description", None)
     if description is not None:
         return dict(description)
-    return {"source": "concurrency", "concurrency": stream.n, "input_tokens": stream.input_tokens, "output_tokens": stream.output_tokens}
+    return {
+        "source": "concurrency",
+        "concurrency": stream.n,
+        "input_tokens": stream.input_tokens,
+        "output_tokens": stream.output_tokens,
+    }
 
 
 def _require_requests(result: Result) -> None:

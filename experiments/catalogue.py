@@ -26,7 +26,15 @@ def list_pools() -> None:
     rows = []
     for name in known_pools():
         facts = ClientPool.load(name).describe()
-        rows.append([name, facts["clients"], f"{facts['duration_s'] / 3600:g} h", f"{facts['mean_rate_rps']:,.1f}", f"{facts['peak_rate_rps']:,.1f}"])
+        rows.append(
+            [
+                name,
+                facts["clients"],
+                f"{facts['duration_s'] / 3600:g} h",
+                f"{facts['mean_rate_rps']:,.1f}",
+                f"{facts['peak_rate_rps']:,.1f}",
+            ]
+        )
     Console().table(["pool", "clients", "data", "mean req/s", "peak req/s"], rows)
 
 
@@ -39,7 +47,14 @@ def generate(name: str, span: Span, kind: str, seed: int, out: Path, force: bool
     """Write a stream of a pool, or its naive stand-in, to a file."""
     if out.exists() and not force:
         raise UserError(f"--out {out}: exists already; --force replaces it")
-    stream = compose(_pool(name), parse_duration_s(span.start, "--start"), parse_duration_s(span.duration, "--duration"), span.rate, span.scale, seed)
+    stream = compose(
+        _pool(name),
+        parse_duration_s(span.start, "--start"),
+        parse_duration_s(span.duration, "--duration"),
+        span.rate,
+        span.scale,
+        seed,
+    )
     if kind != "none":
         stream = naive(stream, kind, seed)
     save(stream, out, overwrite=force)
@@ -61,16 +76,25 @@ def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -
     tp = tp if tp is not None else min(shipped, default=1)
     cost, memory = load_step_cost(gpu, model, precision, tp), memory_budget(gpu, model, precision, tp)
     console = Console()
-    console.say(f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, error {cost.error_mape_frac:.2%} of the step time ({cost.era})")
+    console.say(
+        f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, "
+        f"error {cost.error_mape_frac:.2%} of the step time ({cost.era})"
+    )
     console.say(f"source: {cost.source}")
     console.say()
     table = cost.table(gpu.max_num_batched_tokens, gpu.max_num_seqs, model.max_model_len, memory.blocks * memory.block_size)
-    rows = [["prefill", f"one prompt of {n:,}", seconds(table.step_ns(n, n * n, 0, 0, 1) / 1e9)] for n in (512, 2048) if n <= gpu.max_num_batched_tokens]
+    rows = [
+        ["prefill", f"one prompt of {n:,}", seconds(table.step_ns(n, n * n, 0, 0, 1) / 1e9)]
+        for n in (512, 2048)
+        if n <= gpu.max_num_batched_tokens
+    ]
     rows += [["decode", f"{b} at context 1,024", seconds(table.step_ns(0, 0, b, b * 1024, b) / 1e9)] for b in (1, 32, 128, 256)]
     console.table(["step", "of", "takes"], rows)
     console.say()
     console.table(["memory of a GPU", "GiB", "from"], [[what, f"{gib:.1f}", source] for what, gib, source in memory.rows()])
-    console.say(f"{memory.blocks:,} KV blocks of {memory.block_size} tokens: {memory.kv_tokens:,} tokens of context in an instance")
+    console.say(
+        f"{memory.blocks:,} KV blocks of {memory.block_size} tokens: {memory.kv_tokens:,} tokens of context in an instance"
+    )
 
 
 def _pool(name: str) -> ClientPool:

@@ -26,11 +26,16 @@ app.add_typer(profiles_app, name="profiles")
 Scenario = Annotated[Path, typer.Argument(help="A scenario file (TOML); docs/scenario.md lists every key.")]
 
 _FLAGS: dict[str, Any] = {
-    "overrides": Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario, such as cluster.tp=8.")],
+    "overrides": Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario, such as cluster.tp=8."),
+    ],
     "seed": Annotated[int | None, typer.Option(help="The seed, in place of the scenario's.")],
     "engine": Annotated[str, typer.Option(help="auto or reference.")],
     "goodput": Annotated[str | None, typer.Option(metavar="SLO", help='The SLO, such as "ttft.p99:2s tpot.p99:50ms".')],
-    "attainment": Annotated[float | None, typer.Option(help="Share of requests that must meet the SLO's terms on each request.")],
+    "attainment": Annotated[
+        float | None, typer.Option(help="Share of requests that must meet the SLO's terms on each request.")
+    ],
     "result_dir": Annotated[Path | None, typer.Option(help="Where results go; runs/<name>-<hash> if not said.")],
     "workers": Annotated[int | None, typer.Option(help="Processes that simulate; all cores if not said.")],
     "force": Annotated[bool, typer.Option("--force", help="Replace the results of an earlier run.")],
@@ -38,7 +43,14 @@ _FLAGS: dict[str, Any] = {
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Print the resolved scenario and stop.")],
     "quiet": Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")],
 }
-_DEFAULTS: dict[str, Any] = {"overrides": [], "engine": "auto", "force": False, "assert_slo": False, "dry_run": False, "quiet": False}
+_DEFAULTS: dict[str, Any] = {
+    "overrides": [],
+    "engine": "auto",
+    "force": False,
+    "assert_slo": False,
+    "dry_run": False,
+    "quiet": False,
+}
 
 
 def with_flags(verb: Callable[..., int]) -> Callable[..., None]:
@@ -211,7 +223,11 @@ def _check_packages() -> None:
 
     for package in (sim, workloads, hwprofiles):
         if getattr(package, "__dist__", None) != "servecast":
-            print(f"error: the package '{package.__name__}' at {package.__file__} is not servecast's; install servecast in an environment of its own", file=sys.stderr)
+            print(
+                f"error: the package '{package.__name__}' at {package.__file__} is not servecast's; "
+                "install servecast in an environment of its own",
+                file=sys.stderr,
+            )
             sys.exit(2)
 
 

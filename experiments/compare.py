@@ -39,7 +39,12 @@ class Hour:
             "start_s": self.start_s,
             "duration_s": HOUR_S,
             "rate_rps": self.description.get("rate_rps"),
-            "per_client": {"lo": real.lo, "hi": real.hi, **real.points[real.instances].row(), "binding_term": real.binding_term},
+            "per_client": {
+                "lo": real.lo,
+                "hi": real.hi,
+                **real.points[real.instances].row(),
+                "binding_term": real.binding_term,
+            },
             "naive": naive,
             "curves": {kind: [point.row() for point in answer.points.values()] for kind, answer in self.answers.items()},
         }
@@ -47,7 +52,10 @@ class Hour:
     def first_results(self) -> dict[str, Result]:
         """Under the real mix and the first seed: the per-client plan and each naive one."""
         real = self.answers[PER_CLIENT]
-        return {PER_CLIENT: real.points[real.instances].first, **{kind: point.first for kind, point in self.judged.items()}}
+        return {
+            PER_CLIENT: real.points[real.instances].first,
+            **{kind: point.first for kind, point in self.judged.items()},
+        }
 
 
 @dataclass(frozen=True)

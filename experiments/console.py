@@ -45,7 +45,9 @@ class Console:
         cells = [[str(cell) for cell in row] for row in [head, *rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
         for i, row in enumerate(cells):
-            self.say(" | ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths))).rstrip())
+            self.say(
+                " | ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths))).rstrip()
+            )
             if i == 0:
                 self.say("-|-".join("-" * w for w in widths))
 

@@ -18,6 +18,7 @@ def answer_demo(flags: Flags) -> int:
     workload, cluster = job.scenario.workload, job.scenario.cluster
     job.console.note(
         f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does an hour of {workload.pool} need, "
-        f"for {job.scenario.slo}?\nSized three ways: client by client, and with naive traffic ({', '.join(job.scenario.compare.naive)})."
+        f"for {job.scenario.slo}?\n"
+        f"Sized three ways: client by client, and with naive traffic ({', '.join(job.scenario.compare.naive)})."
     )
     return answer_compare(job)

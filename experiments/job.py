@@ -129,8 +129,9 @@ def refuse_all_rejected(result: Result) -> None:
     if all_rejected(result.records):
         longest = int(result.records["input_tokens"].max())
         raise UserError(
-            f"all {len(result.records):,} requests were rejected: prompt and longest answer exceed engine.max_model_len or the "
-            f"{result.kv_blocks - 1:,} usable KV blocks (the longest prompt has {longest:,} tokens); expected a workload or an engine that fits"
+            f"all {len(result.records):,} requests were rejected: prompt and longest answer exceed engine.max_model_len "
+            f"or the {result.kv_blocks - 1:,} usable KV blocks (the longest prompt has {longest:,} tokens); "
+            "expected a workload or an engine that fits"
         )
 
 

@@ -22,10 +22,11 @@ class PlanResult:
 
     def as_json(self) -> dict[str, Any]:
         """plan.json."""
-        answer, gpus = self.answer, self.scenario.cluster.tp
+        answer, table = self.answer, self.scenario.cluster
+        gpus = table.tp
         out: dict[str, Any] = {
             "schema_version": 1,
-            "question": f"least instances of {self.scenario.cluster.model} on {gpus} x {self.scenario.cluster.gpu} that hold the SLO",
+            "question": f"least instances of {table.model} on {gpus} x {table.gpu} that hold the SLO",
             "slo": self.scenario.slo,
             "instances": answer.instances,
             "lo": answer.lo,
@@ -38,8 +39,8 @@ class PlanResult:
             "curve": [point.row() for point in answer.points.values()],
             "runs": [run for point in answer.points.values() for run in point.runs],
         }
-        if self.scenario.cluster.gpu_price_per_hour is not None:
-            out["price_usd_per_hour"] = out["gpus"] * self.scenario.cluster.gpu_price_per_hour
+        if table.gpu_price_per_hour is not None:
+            out["price_usd_per_hour"] = out["gpus"] * table.gpu_price_per_hour
         return out
 
 

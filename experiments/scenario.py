@@ -12,8 +12,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from experiments.errors import unknown
 from workloads.units import parse_duration_s
 
-NAIVE_KINDS = ("poisson", "n_hour")
-
 
 def _seconds(value: Any) -> float:
     return parse_duration_s(value, "time")
@@ -66,6 +64,12 @@ def _router(name: str) -> str:
     return _known("router", name, ROUTERS)
 
 
+def _naive(name: str) -> str:
+    from workloads.naive import KINDS
+
+    return _known("naive workload", name, KINDS)
+
+
 def _known(what: str, name: str, names: Any) -> str:
     if name not in names:
         raise ValueError(unknown(what, name, names))
@@ -75,7 +79,7 @@ def _known(what: str, name: str, names: Any) -> str:
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0.0, le=366 * 86400.0)]
 Start = Annotated[float, BeforeValidator(_seconds), Field(ge=0.0, le=366 * 86400.0)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-Naive = Literal["poisson", "n_hour"]
+Naive = Annotated[str, AfterValidator(_naive)]
 
 
 class Table(BaseModel):
@@ -97,7 +101,7 @@ class Workload(Table):
     duration: Duration | None = None
     rate: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     scale: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
-    naive: Literal["none", "poisson", "n_hour"] = "none"
+    naive: Literal["none"] | Naive = "none"
 
     @model_validator(mode="after")
     def _one_source(self) -> "Workload":
@@ -206,5 +210,7 @@ class Scenario(Table):
         if self.engine.async_scheduling:
             out.append("async_scheduling: this version forms each batch after the one before it has ended")
         if self.engine.enable_prefix_caching:
-            out.append("enable_prefix_caching: this version computes every prompt whole (no prompt of its streams shares a prefix)")
+            out.append(
+                "enable_prefix_caching: this version computes every prompt whole (no prompt of its streams shares a prefix)"
+            )
         return out

@@ -13,10 +13,13 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.scenario import Scenario
-from experiments.workers import Collected, Question, Run, cluster_of
+from experiments.workers import Collected, Question, Run
 from sim.cluster import Plan
 from sim.metrics import Result, latencies_s, percentile, pooled, term_value, verdict
 from sim.slo import Slo, Term
+
+MEAN_STEP_SHARE = 0.65
+"""Share of the TPOT limit that the mean step may take in a first guess: percentiles lie above the mean."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def guess_instances(scenario: Scenario, stream: Collected, plan: Plan) -> int:
     if not len(rows):
         raise UserError("the workload sends no request in this span")
     limits = [term.limit_s for term in scenario.parsed_slo().terms if term.metric in ("tpot", "itl")]
-    limit_s = 0.9 * min(limits, default=1.0)
+    limit_s = MEAN_STEP_SHARE * min(limits, default=1.0)
     rate = len(rows) / stream.duration_s
     prompts = float(np.mean(rows["input_tokens"])), float(np.mean(rows["input_tokens"].astype("f8") ** 2))
     answer = float(np.mean(rows["output_tokens"]))
@@ -156,7 +159,7 @@ def guess_instances(scenario: Scenario, stream: Collected, plan: Plan) -> int:
 
 def _steady_step_s(rate: float, prompts: tuple[float, float], answer: float, plan: Plan) -> float:
     """The step time at which an instance keeps up with a rate; inf where it cannot."""
-    seats, kv_tokens = plan.engine.max_num_seqs or 1, plan.num_blocks * plan.engine.block_size
+    seats, kv_tokens = plan.engine.max_num_seqs, plan.num_blocks * plan.engine.block_size
     context = prompts[0] + answer / 2
     step_s = 0.001
     for _ in range(200):
@@ -192,8 +195,11 @@ def check_floor(scenario: Scenario, stream: Collected, plan: Plan) -> None:
 def _alone_s(rows: np.ndarray, plan: Plan) -> Iterator[np.ndarray]:
     """TTFT and TPOT of each request on an instance of its own, at least."""
     lengths, where = np.unique(rows["input_tokens"], return_inverse=True)
-    cost, budget = plan.step_cost, plan.engine.max_num_batched_tokens or 1
-    ttft = [sum(cost.step_ns(n, n * (n + 2 * past), 0, 0, int(past + n == length)) for past, n in _chunks(length, budget)) for length in lengths.tolist()]
+    cost, budget = plan.step_cost, plan.engine.max_num_batched_tokens
+    ttft = [
+        sum(cost.step_ns(n, n * (n + 2 * past), 0, 0, int(past + n == length)) for past, n in _chunks(length, budget))
+        for length in lengths.tolist()
+    ]
     yield (np.array(ttft) / 1e9)[where]
     tpot = [cost.step_ns(0, 0, 1, length + 1, 1) for length in lengths.tolist()]
     yield np.where(rows["output_tokens"] > 1, (np.array(tpot) / 1e9)[where], 0.0)
@@ -207,7 +213,12 @@ def _chunks(length: int, budget: int) -> Iterator[tuple[int, int]]:
 
 def _run_row(result: Result, slo: Slo, seed: int) -> dict[str, Any]:
     terms = verdict(result, slo)
-    row = {"instances": result.instances, "seed": seed, "holds": all(term["holds"] for term in terms), "requests": len(result.records)}
+    row = {
+        "instances": result.instances,
+        "seed": seed,
+        "holds": all(term["holds"] for term in terms),
+        "requests": len(result.records),
+    }
     return {**row, "terms": terms, **_headline(result, slo)}
 
 
@@ -230,9 +241,12 @@ def _strain(term: dict[str, Any]) -> float:
 
 
 def _too_few(point: Point, kind: str) -> str:
-    broken = ", ".join(f"{t['term']} ({t['key']} = {t['value']:.4g}, limit {t['limit']:g})" for t in point.terms if not t["holds"])
+    broken = ", ".join(
+        f"{t['term']} ({t['key']} = {t['value']:.4g}, limit {t['limit']:g})" for t in point.terms if not t["holds"]
+    )
     return (
-        f"plan.max_instances = {point.instances}: even that many instances do not hold the SLO under {kind.replace('_', '-')} traffic: "
+        f"plan.max_instances = {point.instances}: even that many instances do not hold the SLO "
+        f"under {kind.replace('_', '-')} traffic: "
         f"{broken}; expected a wider limit, a faster cluster, or a larger plan.max_instances"
     )
 

@@ -23,7 +23,9 @@ def requests_frame(result: Result, slo: Slo | None) -> "pd.DataFrame":
     ordered = Result(**{**result.__dict__, "records": records})
     latencies = latencies_s(records)
     served = records["finish_reason"] != REJECTED
-    frame = pd.DataFrame({name: records[name] for name in ("request_id", "client_id", "session_id", "turn", "model", "priority")})
+    frame = pd.DataFrame(
+        {name: records[name] for name in ("request_id", "client_id", "session_id", "turn", "model", "priority")}
+    )
     frame["arrival_s"] = records["arrival_ns"] / 1e9
     for name in ("input_tokens", "output_tokens", "max_tokens", "cached_tokens", "instance_id"):
         frame[name] = records[name]
@@ -53,7 +55,15 @@ def steps_frame(result: Result) -> "pd.DataFrame":
     frame = pd.DataFrame({"instance_id": instance, "step": np.arange(len(steps)) - first})
     frame["start_s"] = steps["start_ns"] / 1e9
     frame["dur_s"] = steps["duration_ns"] / 1e9
-    for name in ("prefill_tokens", "decode_tokens", "encode_tokens", "running", "waiting", "kv_blocks_used", "preempted"):
+    for name in (
+        "prefill_tokens",
+        "decode_tokens",
+        "encode_tokens",
+        "running",
+        "waiting",
+        "kv_blocks_used",
+        "preempted",
+    ):
         frame[name] = steps[name]
     return frame
 

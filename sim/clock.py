@@ -15,12 +15,28 @@ ARRIVALS = 4 << 20
 STEP_BEGINS = 5 << 20
 
 
+class Clock(simpy.Environment):
+    """SimPy's environment with a clock of integer nanoseconds that starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__(initial_time=0)
+
+    @property
+    def now_ns(self) -> int:
+        """The time."""
+        return self._now  # type: ignore[return-value]
+
+    def is_busy_now(self) -> bool:
+        """Whether something else is due at this instant."""
+        return bool(self._queue) and self._queue[0][0] <= self._now
+
+
 class Moment(simpy.Event):
     """An event `delay_ns` from now with a place in the order of its instant (SimPy's Timeout has no priority)."""
 
     __slots__ = ()
 
-    def __init__(self, env: simpy.Environment, delay_ns: int, priority: int, value: Any = None):
+    def __init__(self, env: Clock, delay_ns: int, priority: int, value: Any = None):
         self.env = env
         self.callbacks = []
         self._value = value

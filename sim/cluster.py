@@ -7,16 +7,16 @@ instance serves it, a RECORD row is left.
 import copy
 import heapq
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import simpy
 
-from hwprofiles import kv_blocks, load_gpu, load_model, load_step_cost
-from sim.clock import ARRIVALS, Moment
-from sim.engine import ClusterError, Engine
+from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_cost
+from sim.clock import ARRIVALS, Clock, Moment
+from sim.engine import ClusterError, Engine, FullEngine
 from sim.instance import Instance, StepCost
 from sim.kvcache import KVCache
 from sim.metrics import Result
@@ -29,6 +29,7 @@ Progress = Callable[[float], None]
 """Called now and then with the simulated seconds so far."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A closed loop: what its clients send first, and what follows a request that finished."""
 
@@ -93,7 +94,7 @@ class Cluster:
         if missing:
             raise ClusterError(f"a cluster with its own step_cost needs engine.{', engine.'.join(missing)}")
         assert self.step_cost is not None and engine.num_gpu_blocks_override is not None
-        return Plan(engine, self.step_cost, engine.num_gpu_blocks_override)
+        return Plan(FullEngine.of(engine), self.step_cost, engine.num_gpu_blocks_override)
 
     def _plan_measured(self) -> "Plan":
         if self.gpu is None or self.model is None:
@@ -101,7 +102,6 @@ class Cluster:
         gpu, model = load_gpu(self.gpu), load_model(self.model)
         engine = _with_defaults(self.engine, gpu, model)
         engine.check()
-        assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
         blocks = engine.num_gpu_blocks_override or kv_blocks(
             gpu,
             model,
@@ -120,12 +120,12 @@ class Cluster:
 class Plan:
     """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance."""
 
-    engine: Engine
+    engine: FullEngine
     step_cost: StepCost
     num_blocks: int
 
 
-def _with_defaults(engine: Engine, gpu: Any, model: Any) -> Engine:
+def _with_defaults(engine: Engine, gpu: Gpu, model: Model) -> FullEngine:
     """Fill in vLLM's defaults for the GPU's class; its own caps apply to them, as in `vllm/engine/arg_utils.py` (0.33)."""
     max_model_len = engine.max_model_len or model.max_model_len
     if max_model_len > model.max_model_len:
@@ -134,7 +134,7 @@ def _with_defaults(engine: Engine, gpu: Any, model: Any) -> Engine:
     seats = engine.max_num_seqs or min(gpu.max_num_seqs, budget)
     if engine.max_num_batched_tokens is None:
         budget = min(max(budget, seats), seats * max_model_len)
-    return replace(engine, max_num_seqs=seats, max_num_batched_tokens=budget, max_model_len=max_model_len)
+    return FullEngine.of(engine, max_num_seqs=seats, max_num_batched_tokens=budget, max_model_len=max_model_len)
 
 
 def simulate(
@@ -156,7 +156,7 @@ def simulate(
     if isinstance(stream, np.ndarray):
         duration_s = max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
         run.play(iter([stream]), progress)
-    elif hasattr(stream, "follow"):
+    elif isinstance(stream, Source):
         duration_s = stream.duration_s or 0.0
         run.follow = stream.follow
         run.play(iter([stream.first()]), progress)
@@ -171,9 +171,9 @@ class _Run:
 
     def __init__(self, cluster: Cluster, seed: int, keep_steps: bool, use_stretches: bool):
         self.cluster = cluster
-        self.plan = plan = cluster.plan()
+        self.plan = cluster.plan()
         self.seed = seed
-        self.env = simpy.Environment(initial_time=0)
+        self.env = Clock()
         self.tables = Tables(keep_steps)
         self.router: Router = ROUTERS[cluster.router]() if isinstance(cluster.router, str) else copy.deepcopy(cluster.router)
         self.follow: Callable[[int, int], np.ndarray | None] | None = None
@@ -187,7 +187,7 @@ class _Run:
     def _instance(self, instance_id: int) -> Instance:
         engine = self.plan.engine
         kv = KVCache(self.plan.num_blocks, engine.block_size)
-        scheduler = SCHEDULERS[engine.scheduler](kv, engine.max_num_seqs or 0, engine.max_num_batched_tokens or 0)
+        scheduler = SCHEDULERS[engine.scheduler](kv, engine.max_num_seqs, engine.max_num_batched_tokens)
         return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, self.tables)
 
     def play(self, windows: Iterator[np.ndarray], progress: Progress | None) -> None:
@@ -199,11 +199,11 @@ class _Run:
         env = self.env
         for window in windows:
             for row in window.tolist():
-                if row[0] > env.now or not env.now:
-                    yield Moment(env, row[0] - env.now, ARRIVALS)
+                if row[0] > env.now_ns or not env.now_ns:
+                    yield Moment(env, row[0] - env.now_ns, ARRIVALS)
                 self._route(row)
             if progress is not None:
-                progress(env.now / 1e9)
+                progress(env.now_ns / 1e9)
 
     def _route(self, row: tuple) -> None:
         """A request arrives: to an instance, or away with it."""
@@ -221,7 +221,7 @@ class _Run:
         return kv.blocks_for(row[6] + longest_answer(row, self.plan.engine.max_model_len)) <= kv.usable_blocks
 
     def _finish(self, request: Request) -> None:
-        now = self.env.now
+        now = self.env.now_ns
         self.tables.request_left(request.record(now, request.end_reason(self.plan.engine.max_model_len)))
         if self.follow is None:
             return
@@ -231,14 +231,14 @@ class _Run:
             Moment(self.env, int(row["arrival_ns"]) - now, ARRIVALS).callbacks.append(self._route_due)
 
     def _route_due(self, _: simpy.Event) -> None:
-        while self.due and self.due[0][0] <= self.env.now:
+        while self.due and self.due[0][0] <= self.env.now_ns:
             self._route(heapq.heappop(self.due))
 
     def result(self, duration_s: float) -> Result:
         """The tables and what they were made on."""
         tables, cluster = self.tables, self.cluster
         if duration_s <= 0.0:  # a closed loop that ends with its requests
-            duration_s = max(self.env.now, 1) / 1e9
+            duration_s = max(self.env.now_ns, 1) / 1e9
         return Result(
             tables.records.array(),
             tables.steps.array(),
@@ -261,7 +261,7 @@ class Views(Sequence[InstanceView]):
     def __len__(self) -> int:
         return len(self._instances)
 
-    def __getitem__(self, index: int) -> InstanceView:  # type: ignore[override]
+    def __getitem__(self, index):
         instance = self._instances[index]
         scheduler, kv = instance.scheduler, instance.kv
         return InstanceView(index, len(scheduler.waiting), len(scheduler.running), kv.free_blocks, kv.usable_blocks)

@@ -4,7 +4,8 @@ Constraints are vLLM 0.33's (`vllm/config/scheduler.py`, `cache.py`); what is le
 from the GPU's class and the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 class ClusterError(ValueError):
@@ -53,3 +54,17 @@ class Engine:
             )
         if mistakes:
             raise ClusterError("\n".join(mistakes))
+
+
+@dataclass(frozen=True)
+class FullEngine(Engine):
+    """An engine in which nothing is left to a default."""
+
+    max_num_seqs: int = 0
+    max_num_batched_tokens: int = 0
+    max_model_len: int = 0
+
+    @classmethod
+    def of(cls, engine: Engine, **filled: Any) -> "FullEngine":
+        """The engine with `filled` in place of what it leaves open."""
+        return cls(**{**{field.name: getattr(engine, field.name) for field in fields(engine)}, **filled})

@@ -4,6 +4,8 @@ The bin of v is floor(128 * (v / 2^k)) for the octave 2^k <= v < 2^(k+1). A perc
 most half a bin: 0.4 % of its value.
 """
 
+from collections.abc import Mapping
+
 BINS_PER_OCTAVE_LOG2 = 7
 
 
@@ -23,7 +25,7 @@ def middle_of(index: int) -> float:
     return (2.0**octave) * (1.0 + (part + 0.5) / (1 << BINS_PER_OCTAVE_LOG2))
 
 
-def percentile(counts: dict[int, int], q: float) -> float:
+def percentile(counts: Mapping[int, int], q: float) -> float:
     """The value below which q per cent of the counted integers lie; nan for no counts."""
     total = sum(counts.values())
     if not total:
@@ -38,7 +40,7 @@ def percentile(counts: dict[int, int], q: float) -> float:
     return middle_of(index)
 
 
-def mean(counts: dict[int, int]) -> float:
+def mean(counts: Mapping[int, int]) -> float:
     """The mean of the counted integers, to half a bin; nan for no counts."""
     total = sum(counts.values())
     return sum(middle_of(i) * counts[i] for i in sorted(counts)) / total if total else float("nan")

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import simpy
 
-from sim.clock import STEP_BEGINS, STEP_ENDS, Moment
+from sim.clock import STEP_BEGINS, STEP_ENDS, Clock, Moment
 from sim.histogram import bin_of
 from sim.kvcache import KVCache
 from sim.probes import Tables
@@ -25,7 +25,7 @@ class StepCost(Protocol):
 class Instance:
     """One model copy with its scheduler, its KV blocks and the step cost of its GPUs."""
 
-    def __init__(self, env: simpy.Environment, instance_id: int, scheduler: Scheduler, kv: KVCache, step_cost: StepCost, tables: Tables):
+    def __init__(self, env: Clock, instance_id: int, scheduler: Scheduler, kv: KVCache, step_cost: StepCost, tables: Tables):
         self.env = env
         self.instance_id = instance_id
         self.scheduler = scheduler
@@ -54,7 +54,7 @@ class Instance:
                 self._wake = env.event()
                 yield self._wake
                 yield Moment(env, 0, begins)
-            elif env.peek() <= env.now:  # something else happens at this instant and may come before us
+            elif env.is_busy_now():  # something else happens at this instant and may come before us
                 yield Moment(env, 0, begins)
             stretch = self._next_stretch()
             if stretch is not None:
@@ -62,7 +62,7 @@ class Instance:
                 yield Moment(env, self.step_ns(0, 0, decodes, stretch.context_tokens, decodes), ends)
                 self._end_decode(stretch, waiting)
             else:
-                batch, start_ns = scheduler.schedule(), env.now
+                batch, start_ns = scheduler.schedule(), env.now_ns
                 waiting = len(scheduler.waiting)
                 duration_ns = self.step_ns(
                     batch.prefill_tokens, batch.prefill_work, batch.decodes, batch.decode_context_tokens, batch.samples
@@ -81,14 +81,16 @@ class Instance:
 
     def _end_decode(self, stretch: Stretch, waiting: int) -> None:
         """An iteration of a stretch ended."""
-        gap_ns = stretch.advance(self.env.now)
+        gap_ns = stretch.advance(self.env.now_ns)
         tables, decodes = self.tables, stretch.decodes
         tables.step_count += 1
         index = bin_of(gap_ns)
         tables.gaps[index] = tables.gaps.get(index, 0) + decodes
         if tables.keep_steps:
             used_blocks = self.kv.used_blocks
-            tables.step_ended((self.instance_id, self.env.now - gap_ns, gap_ns, 0, decodes, 0, decodes, waiting, used_blocks, 0))
+            tables.step_ended(
+                (self.instance_id, self.env.now_ns - gap_ns, gap_ns, 0, decodes, 0, decodes, waiting, used_blocks, 0)
+            )
         if not stretch.steps_left:
             self._settle()
             self._let_go([request for request in stretch.requests if request.tokens == request.end_tokens])
@@ -101,7 +103,7 @@ class Instance:
 
     def _end_batch(self, batch: Batch, start_ns: int, waiting: int) -> None:
         """An iteration that the scheduler formed ended: tokens come out, and some requests are done."""
-        now = self.env.now
+        now = self.env.now_ns
         done = []
         gaps: dict[int, int] = {}
         for request, tokens in zip(batch.requests, batch.tokens):
@@ -134,9 +136,11 @@ class Instance:
             index = bin_of(gap_ns)
             tables.gaps[index] = tables.gaps.get(index, 0) + count
         if tables.keep_steps:
-            duration_ns, running, used_blocks = self.env.now - start_ns, len(batch.requests), self.kv.used_blocks
+            duration_ns, running, used_blocks = self.env.now_ns - start_ns, len(batch.requests), self.kv.used_blocks
             tokens = (batch.prefill_tokens, batch.decodes, 0)
-            tables.step_ended((self.instance_id, start_ns, duration_ns, *tokens, running, waiting, used_blocks, batch.preempted))
+            tables.step_ended(
+                (self.instance_id, start_ns, duration_ns, *tokens, running, waiting, used_blocks, batch.preempted)
+            )
 
     def _let_go(self, done: list[Request]) -> None:
         """Requests whose last token came out leave, in the order of the batch."""

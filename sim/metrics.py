@@ -121,7 +121,13 @@ def verdict(result: Result, slo: Slo) -> list[dict[str, Any]]:
         share = float(np.mean(good_requests(result, slo, latencies))) if len(result.records) else float("nan")
         text = " ".join(term.text for term in slo.request_terms)
         rows.append(
-            {"term": text, "key": "slo_attainment_frac", "value": share, "limit": slo.attainment, "holds": share >= slo.attainment}
+            {
+                "term": text,
+                "key": "slo_attainment_frac",
+                "value": share,
+                "limit": slo.attainment,
+                "holds": share >= slo.attainment,
+            }
         )
     return rows
 
@@ -153,7 +159,8 @@ def summary(result: Result, slo: Slo | None = None) -> dict[str, Any]:
         "preemptions": int(np.sum(records["preemptions"], dtype="i8")),
         "request_throughput_rps": int(np.sum(inside)) / window_s,
         "output_throughput_tps": int(np.sum(records["output_tokens"][inside], dtype="i8")) / window_s,
-        "total_throughput_tps": int(np.sum((records["output_tokens"] + records["input_tokens"])[inside], dtype="i8")) / window_s,
+        "total_throughput_tps": int(np.sum((records["output_tokens"] + records["input_tokens"])[inside], dtype="i8"))
+        / window_s,
         "mean_concurrency": int(np.sum((records["finish_ns"] - records["arrival_ns"])[done], dtype="i8")) / 1e9 / window_s,
         **_statistics(result, latencies),
     }

@@ -75,19 +75,19 @@ class Request:
     """
 
     __slots__ = (
-        "row",
-        "request_id",
-        "input_tokens",
-        "tokens",
         "computed",
-        "kv_slots",
         "end_tokens",
-        "instance_id",
-        "scheduled_ns",
         "first_token_ns",
-        "last_token_ns",
+        "input_tokens",
+        "instance_id",
         "itl_max_ns",
+        "kv_slots",
+        "last_token_ns",
         "preemptions",
+        "request_id",
+        "row",
+        "scheduled_ns",
+        "tokens",
     )
 
     def __init__(self, row: tuple, max_model_len: int):

@@ -21,7 +21,16 @@ from sim.request import Request
 class Batch:
     """What one iteration computes: tokens for each request, in order, and the sums that its duration depends on."""
 
-    __slots__ = ("decode_context_tokens", "decodes", "preempted", "prefill_tokens", "prefill_work", "requests", "samples", "tokens")
+    __slots__ = (
+        "decode_context_tokens",
+        "decodes",
+        "preempted",
+        "prefill_tokens",
+        "prefill_work",
+        "requests",
+        "samples",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.requests: list[Request] = []

@@ -66,7 +66,11 @@ class Slo:
             mistakes.append("an SLO needs at least one term, such as ttft.p99:2s")
         if not 0.0 < attainment <= 1.0:
             mistakes.append(f"attainment {attainment} is not a share in (0, 1]")
-        repeated = {(term.metric, term.stat) for term in terms if [(t.metric, t.stat) for t in terms].count((term.metric, term.stat)) > 1}
+        repeated = {
+            (term.metric, term.stat)
+            for term in terms
+            if [(t.metric, t.stat) for t in terms].count((term.metric, term.stat)) > 1
+        }
         mistakes += [f"{metric}{'.' + stat if stat else ''} is limited twice" for metric, stat in sorted(repeated, key=str)]
         if mistakes:
             raise SloError("\n".join(mistakes))
@@ -92,7 +96,9 @@ def _parse_term(word: str) -> Term:
         raise SloError(f"'{word}': expected metric[.stat]:number[unit], such as ttft.p99:2s or tpot:50ms")
     metric = _ALIASES.get(match["metric"], match["metric"])
     if metric not in METRICS:
-        raise SloError(f"'{word}': no metric '{match['metric']}'{_nearest(match['metric'], METRICS)}; known: {', '.join(METRICS)}")
+        raise SloError(
+            f"'{word}': no metric '{match['metric']}'{_nearest(match['metric'], METRICS)}; known: {', '.join(METRICS)}"
+        )
     stat = match["stat"]
     if stat is not None and stat not in ("mean", "max") and not _is_percentile(stat):
         raise SloError(f"'{word}': no statistic '{stat}'; known: p<number> such as p99 or p99.9, mean, max")

@@ -13,7 +13,18 @@ from sim.request import Request
 class Stretch:
     """`steps` iterations played so far for `requests`, all of them decoding."""
 
-    __slots__ = ("blocks_due", "context_tokens", "decodes", "head_waits", "itl_max_ns", "kv", "last_ns", "requests", "steps", "steps_left")
+    __slots__ = (
+        "blocks_due",
+        "context_tokens",
+        "decodes",
+        "head_waits",
+        "itl_max_ns",
+        "kv",
+        "last_ns",
+        "requests",
+        "steps",
+        "steps_left",
+    )
 
     def __init__(self, requests: list[Request], kv: KVCache, head_waits: bool):
         """Everyone in `requests` got a token at the same instant, the end of the last iteration.

@@ -19,8 +19,9 @@ def one_instance(requests, engine, cost):
         if longest >= 1 and blocks(int(row["input_tokens"]) + longest) <= usable:
             prompt = int(row["input_tokens"])
             end = prompt + min(int(row["output_tokens"]), longest)
-            request = dict(id=int(row["request_id"]), at=int(row["arrival_ns"]), known=prompt, computed=0, held=0, end=end)
-            arrivals.append(request | dict(scheduled=None, first=None, last=None, gap=-1, preempted=0))
+            request = {"id": int(row["request_id"]), "at": int(row["arrival_ns"]), "known": prompt, "end": end}
+            request |= {"computed": 0, "held": 0}
+            arrivals.append(request | {"scheduled": None, "first": None, "last": None, "gap": -1, "preempted": 0})
     while arrivals or waiting or running:
         if not waiting and not running:
             now = max(now, arrivals[0]["at"])
@@ -46,7 +47,9 @@ def one_instance(requests, engine, cost):
             plan.append((r, n))
             budget -= n
             index += 1
-        while not preempted and waiting and budget and len(running) < engine.max_num_seqs and blocks(waiting[0]["known"]) <= free:
+        while (
+            not preempted and waiting and budget and len(running) < engine.max_num_seqs and blocks(waiting[0]["known"]) <= free
+        ):
             r = waiting.popleft()
             n = min(r["known"], budget)
             r["held"] = blocks(n)

@@ -8,5 +8,6 @@ import pytest
 SHARED = Path(os.environ.get("SERVECAST_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 needs_shared = pytest.mark.skipif(
-    not (SHARED / "servegen").is_dir(), reason=f"reference data not found at {SHARED.name}/ beside the checkout; set SERVECAST_SHARED"
+    not (SHARED / "servegen").is_dir(),
+    reason=f"reference data not found at {SHARED.name}/ beside the checkout; set SERVECAST_SHARED",
 )

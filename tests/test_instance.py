@@ -9,7 +9,13 @@ MS = 1_000_000
 
 
 def play(requests, cost=None, instances=1, router="round_robin", **engine):
-    settings = {"max_num_seqs": 8, "max_num_batched_tokens": 10, "max_model_len": 64, "block_size": 4, "num_gpu_blocks_override": 40}
+    settings = {
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": 10,
+        "max_model_len": 64,
+        "block_size": 4,
+        "num_gpu_blocks_override": 40,
+    }
     settings.update(engine)
     cluster = Cluster(step_cost=cost or AffineCost(), instances=instances, router=router, engine=Engine(**settings))
     result = simulate(rows(requests), cluster)

@@ -145,7 +145,7 @@ class Windows:
 
 
 @settings(max_examples=100, deadline=None)
-@given(small_requests(), small_clusters(), st.integers(1, 70_000_000))
+@given(small_requests(), small_clusters(), st.integers(500_000, 70_000_000))
 def test_windows_change_nothing(requests, cluster, window_ns):
     whole = simulate(requests, cluster)
     cut = simulate(Windows(requests, window_ns), cluster)

@@ -14,7 +14,7 @@ def views(*requests):
 
 
 def head(request_id, seed=1):
-    return head_of(tuple(rows([(0, 5, 5, 5)])[0].tolist()[:1]) + (request_id, 0, -1, 1, 0, 5, 5, 5, 0), seed)
+    return head_of((*tuple(rows([(0, 5, 5, 5)])[0].tolist()[:1]), request_id, 0, -1, 1, 0, 5, 5, 5, 0), seed)
 
 
 def test_round_robin_takes_each_in_turn():
