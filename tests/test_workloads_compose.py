@@ -119,16 +119,12 @@ def test_rate_is_the_mean_of_the_span_and_scale_multiplies() -> None:
     stream = compose(pool(), "20h", "1h", rate=40.0)
     assert len(stream.collect()) == pytest.approx(40 * 3600, rel=0.05)
     assert stream.description["scale"] == pytest.approx(40.0 / pool().rate_rps(72_000, 3600))
-    assert compose(pool(), "20h", "1h", scale=0.5).description["rate_rps"] == pytest.approx(
-        pool().rate_rps(72_000, 3600) / 2
-    )
+    assert compose(pool(), "20h", "1h", scale=0.5).description["rate_rps"] == pytest.approx(pool().rate_rps(72_000, 3600) / 2)
 
 
 def test_lengths_change_with_the_block() -> None:
     """Client 35's published output means are 1484, 4491, 3003, 758 over the four blocks."""
-    mean = [
-        compose(pool(), f"{h}h", "1h", scale=3.0, clients=[35]).collect()["output_tokens"].mean() for h in (1, 9, 20)
-    ]
+    mean = [compose(pool(), f"{h}h", "1h", scale=3.0, clients=[35]).collect()["output_tokens"].mean() for h in (1, 9, 20)]
     assert mean == pytest.approx([1484, 4491, 758], rel=0.06)
 
 

@@ -67,9 +67,7 @@ def changed(name: str, text: str) -> dict[str, str]:
 
 def test_folder_and_archive_give_the_same_pool(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, {f"data/language/tiny/{k}": v for k, v in files_of().items()})
-    streams = [
-        compose(ClientPool.from_servegen(p), duration="2h", scale=1.0).collect() for p in (archive, folder_of(tmp_path))
-    ]
+    streams = [compose(ClientPool.from_servegen(p), duration="2h", scale=1.0).collect() for p in (archive, folder_of(tmp_path))]
     assert np.array_equal(*streams)
 
 

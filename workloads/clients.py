@@ -63,9 +63,7 @@ class ClientPool:
         from workloads.pool_file import read_pool
 
         if name not in known_pools():
-            raise WorkloadError(
-                f"no client pool {name!r}{nearest(name, known_pools())}; known: {', '.join(known_pools())}"
-            )
+            raise WorkloadError(f"no client pool {name!r}{nearest(name, known_pools())}; known: {', '.join(known_pools())}")
         return read_pool(POOLS / f"{name}.npz")
 
     @classmethod
@@ -79,9 +77,7 @@ class ClientPool:
         from workloads.servegen_pool import pool_of
 
         if missing not in MISSING:
-            raise WorkloadError(
-                f"missing: expected one of {', '.join(MISSING)}, got {missing!r}{nearest(missing, MISSING)}"
-            )
+            raise WorkloadError(f"missing: expected one of {', '.join(MISSING)}, got {missing!r}{nearest(missing, MISSING)}")
         return pool_of(read_servegen(path), missing)
 
     @property

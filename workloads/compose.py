@@ -44,9 +44,7 @@ def compose(
     chosen = _chosen(pool, clients)
     native_rps = pool.rate_rps(start_s, duration_s, chosen)
     if native_rps <= 0.0:
-        raise WorkloadError(
-            f"pool {pool.name}: its clients send nothing between {start_s:g} s and {start_s + duration_s:g} s"
-        )
+        raise WorkloadError(f"pool {pool.name}: its clients send nothing between {start_s:g} s and {start_s + duration_s:g} s")
     factor = _factor(rate, scale, native_rps)
     play = _Composition(pool, start_s, duration_s, factor, _checked_seed(seed), tuple(int(c) for c in chosen))
     return Stream(duration_s, play.blocks, play.description(native_rps))
@@ -81,9 +79,7 @@ class _Composition:
         present = pool.present_share(self.start_s, self.duration_s)
         notes = []
         if present < 1.0:
-            notes.append(
-                f"present clients: {present:.1%} of the source's requests in this span; the others have no lengths"
-            )
+            notes.append(f"present clients: {present:.1%} of the source's requests in this span; the others have no lengths")
         if pool.imputed_ids:
             notes.append(f"{len(pool.imputed_ids)} clients have imputed lengths")
         if gap_s:

@@ -37,9 +37,7 @@ SOURCE = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where the source or the command is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.fit_pool", description="Fit a client pool, or check one."
-    )
+    parser = argparse.ArgumentParser(prog="python -m workloads.fit_pool", description="Fit a client pool, or check one.")
     parser.add_argument("source", help="folder or .tar.gz of one published pool")
     parser.add_argument("--name", required=True, help="name of the pool")
     parser.add_argument("--out", type=Path, help="folder to write NAME.npz into")
@@ -49,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.check == (given.out is not None):
         parser.error("expected either --out FOLDER or --check")
     try:
-        result = (
-            check(given.source, given.name, given.seed) if given.check else fit(given.source, given.name, given.out)
-        )
+        result = check(given.source, given.name, given.seed) if given.check else fit(given.source, given.name, given.out)
     except WorkloadError as error:
         print(error, file=sys.stderr)
         return 2

@@ -42,9 +42,7 @@ def naive(stream: Stream, kind: str, seed: int = 1) -> Stream:
         raise WorkloadError(f"naive: unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
     fits = KINDS[kind](stream)
     if not any(fit.n >= FEWEST_REQUESTS for fit in fits):
-        raise WorkloadError(
-            f"naive {kind}: the stream has too few requests to fit, expected at least {FEWEST_REQUESTS}"
-        )
+        raise WorkloadError(f"naive {kind}: the stream has too few requests to fit, expected at least {FEWEST_REQUESTS}")
     values = [{key: value for key, value in asdict(fit).items() if key != "requests"} for fit in fits]
     description = {"source": "naive", "naive": kind, "seed": seed, "fit": values, "fitted_on": stream.description}
     return Stream(stream.duration_s, _Playback(fits, seed).blocks, description)

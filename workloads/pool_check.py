@@ -17,6 +17,7 @@ from workloads.numerics import Purpose, stream_key, uniforms
 from workloads.servegen import Pmf, ServegenData
 
 _GRID = 4096  # evenly spaced probabilities that stand for a sketch's distribution
+_DRAWS = 32_768  # stratified draws for a mean: a thousandth of the requests may hold a fifth of the tokens
 
 
 class BlockError(NamedTuple):
@@ -49,7 +50,7 @@ def sketch_errors(pool: ClientPool, data: ServegenData) -> dict[str, dict[str, f
     return result
 
 
-def composed_errors(pool: ClientPool, data: ServegenData, seed: int = 1, windows: int = 1000) -> dict[str, float]:
+def composed_errors(pool: ClientPool, data: ServegenData, seed: int = 1, windows: int = 4000) -> dict[str, float]:
     """Composed against published: total rate, sample CV of gaps, mean lengths per block, each drawn anew.
 
     CVs are compared in up to `windows` active client-windows, picked by hash, with at least 300 requests and a reported
@@ -95,13 +96,13 @@ def _played(pool: ClientPool, client: int, window: int, seed: int) -> np.ndarray
 
 
 def _drawn_mean_error(pool: ClientPool, data: ServegenData, name: str, seed: int) -> float:
-    """Largest relative error over blocks of the mean of draws, `_GRID` stratified draws a client."""
+    """Largest relative error over blocks of the mean of draws, `_DRAWS` stratified draws a client."""
     worst = 0.0
     for block in range(pool.length_row.shape[1]):
         total, wanted = 0.0, 0.0
         for row, weight, pmfs in _members(pool, data, block):
-            shift = uniforms(stream_key(seed, row, Purpose.INPUT), np.arange(_GRID))
-            drawn = pool.lengths[name].sample(np.full(_GRID, row), (np.arange(_GRID) + shift) / _GRID)
+            shift = uniforms(stream_key(seed, row, Purpose.INPUT), np.arange(_DRAWS))
+            drawn = pool.lengths[name].sample(np.full(_DRAWS, row), (np.arange(_DRAWS) + shift) / _DRAWS)
             total += weight * float(drawn.mean())
             wanted += weight * pmfs[name].mean()
         if wanted:

@@ -154,9 +154,7 @@ def _parse_trace_row(line: str, index: int) -> tuple[float, float, int, float]:
     cells = line.split(",")
     if len(cells) != 6:
         raise ValueError(f"{len(cells)} cells, expected 6: t,rate,cv,pattern,arg1,arg2")
-    start, rate, cv, shape = (
-        _number(cells[i], column) for i, column in ((0, "t"), (1, "rate"), (2, "cv"), (4, "arg1"))
-    )
+    start, rate, cv, shape = (_number(cells[i], column) for i, column in ((0, "t"), (1, "rate"), (2, "cv"), (4, "arg1")))
     if start != index * WINDOW_S:
         raise ValueError(f"t = {cells[0]}, expected {index * WINDOW_S:.0f} (windows of 600 s, from 0)")
     if cells[3] not in _FAMILIES:
@@ -297,7 +295,5 @@ def _check_member(source: Path, member: tarfile.TarInfo, number: int) -> None:
 
 def _checked_size(name: str, size: int, total: int) -> int:
     if size > _MAX_FILE_BYTES or total + size > _MAX_TOTAL_BYTES:
-        raise WorkloadError(
-            f"{name}: {size} bytes, expected at most {_MAX_FILE_BYTES} a file, {_MAX_TOTAL_BYTES} in all"
-        )
+        raise WorkloadError(f"{name}: {size} bytes, expected at most {_MAX_FILE_BYTES} a file, {_MAX_TOTAL_BYTES} in all")
     return total + size

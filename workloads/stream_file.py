@@ -94,9 +94,7 @@ def check_header(source: Path, names: list[str]) -> None:
     """Raises WorkloadError for columns that are unknown (with the nearest known), repeated or missing."""
     unknown = [name for name in names if name not in COLUMNS]
     mistakes = [f"{source}, line 1: unknown column {name[:40]!r}{nearest(name, COLUMNS)}" for name in unknown]
-    mistakes += [
-        f"{source}, line 1: column {n!r} occurs twice" for n in sorted({n for n in names if names.count(n) > 1})
-    ]
+    mistakes += [f"{source}, line 1: column {n!r} occurs twice" for n in sorted({n for n in names if names.count(n) > 1})]
     mistakes += [f"{source}, line 1: column {name!r} is missing" for name in REQUIRED if name not in names]
     raise_all(mistakes)
 
@@ -193,9 +191,7 @@ def _read_csv_text(source: Path, reader: Iterator[list[str]], max_rows: int) -> 
         if len(mistakes) > MOST_MISTAKES:
             break
     raise_all(mistakes)
-    whole = {
-        name: np.frombuffer(values, np.int64) if values else np.empty(0, np.int64) for name, values in columns.items()
-    }
+    whole = {name: np.frombuffer(values, np.int64) if values else np.empty(0, np.int64) for name, values in columns.items()}
     return Table(whole, lambda row: f"line {row + 2}")
 
 

@@ -24,10 +24,7 @@ def write_parquet(stream: Stream, path: Path) -> None:
     schema = arrow.schema(fields, metadata={"servecast": json.dumps(about)})
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in stream.windows(3600.0):
-            values = [
-                rows["arrival_ns"] / NS_PER_S if name == "arrival_s" else rows[name].astype(np.int64)
-                for name in COLUMNS
-            ]
+            values = [rows["arrival_ns"] / NS_PER_S if name == "arrival_s" else rows[name].astype(np.int64) for name in COLUMNS]
             writer.write_table(arrow.table(values, schema=schema))
 
 
