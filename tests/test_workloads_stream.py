@@ -63,6 +63,13 @@ def test_windows_hold_their_arrivals_however_blocks_are_cut(rows, window_s, cut)
         assert np.all(window["arrival_ns"] // width == k)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_an_arrival_on_a_windows_edge_belongs_to_the_later_window(cut: int) -> None:
+    rows = new_rows(3)
+    rows["arrival_ns"], rows["request_id"] = [0, 10 * NS, 20 * NS], [0, 1, 2]
+    assert [len(window) for window in stream_of(rows, cut).windows(10.0)][:4] == [1, 1, 1, 0]
+
+
 @given(stream_rows())
 def test_rows_in_order_pass_the_check(rows) -> None:
     check_stream(rows)
