@@ -11,6 +11,8 @@ from experiments.workers import cluster_of
 from sim import simulate
 from sim.metrics import Result
 
+_LABELS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2E", "queue": "queue"}
+
 
 def answer_simulate(job: Job) -> int:
     """One run."""
@@ -181,10 +183,7 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
         console.say(f"  {term['term']}: {value}, {'holds' if term['holds'] else 'MISSED'}")
     console.say()
     stats = ("mean", "p50", "p90", "p99", "max")
-    rows = [
-        [metric.upper(), *[seconds(_number(summary[f"{metric}_{stat}_s"])) for stat in stats]]
-        for metric in ("ttft", "tpot", "itl", "e2el", "queue")
-    ]
+    rows = [[_LABELS[metric], *[seconds(_number(summary[f"{metric}_{stat}_s"])) for stat in stats]] for metric in _LABELS]
     console.table(["latency", *stats], rows)
 
 

@@ -31,8 +31,8 @@ def list_pools() -> None:
                 name,
                 facts["clients"],
                 f"{facts['duration_s'] / 3600:g} h",
-                f"{facts['mean_rate_rps']:,.1f}",
-                f"{facts['peak_rate_rps']:,.1f}",
+                f"{facts['rate_mean_rps']:,.1f}",
+                f"{facts['rate_peak_rps']:,.1f}",
             ]
         )
     Console().table(["pool", "clients", "data", "mean req/s", "peak req/s"], rows)

@@ -4,14 +4,14 @@ For each hour the least instances are found for per-client traffic and for each 
 hour's per-client traffic of the scenario's seed. Every plan is then judged on per-client traffic of other seeds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.errors import UserError
 from experiments.plan import judging_seeds, require_slo, start_search
 from experiments.scenario import Scenario
 from experiments.search import Answer, Point, Search
-from experiments.traffic import HOUR_S, PER_CLIENT, hour_of, kind_of, stream_of
+from experiments.traffic import HOUR_S, PER_CLIENT, hour_of, kind_of, pool_of, stream_of
 from experiments.workers import Question, Workers, together
 from sim.metrics import Result
 
@@ -87,6 +87,7 @@ def compare(scenario: Scenario, workers: Workers) -> Comparison:
         raise UserError(f'workload.naive = "{workload.naive}": compare plays naive traffic beside the real; expected "none"')
     if workload.concurrency is not None or workload.trace is not None:
         raise UserError("compare needs a pool of clients (workload.pool or workload.servegen): it looks at hours of its clock")
+    _require_hours(scenario)
     seeds = judging_seeds(scenario)
     hours: list[Hour] = []
     first_results: dict[str, Result] = {}
@@ -115,9 +116,19 @@ def study(scenario: Scenario, seeds: list[int]) -> Question[Hour]:
     return Hour(scenario.workload.start or 0.0, stream.description, answers, points, fits)
 
 
+def _require_hours(scenario: Scenario) -> None:
+    """UserError for hours that the pool has no data of."""
+    workload = scenario.workload
+    pool, start_h = pool_of(workload.pool, workload.servegen), (workload.start or 0.0) / HOUR_S
+    if start_h + scenario.compare.hours > pool.duration_s / HOUR_S:
+        raise UserError(
+            f"compare.hours = {scenario.compare.hours} from workload.start = {start_h:g} h on: "
+            f"pool {pool.name} has {pool.duration_s / HOUR_S:g} h of data; expected hours inside it"
+        )
+
+
 def _slim(hour: Hour) -> Hour:
     """The hour without the tables of its runs."""
-    from dataclasses import replace
 
     def light(point: Point) -> Point:
         return replace(point, first=replace(point.first, records=point.first.records[:0]))

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Console:
         self.quiet = quiet
         self.started = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
-        self._last = 0.0
+        self._last = self.started
         self._line_open = False
 
     def say(self, text: str = "") -> None:
@@ -43,15 +43,20 @@ class Console:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Aligned columns parted by `|`, which a spreadsheet splits too."""
         cells = [[str(cell) for cell in row] for row in [head, *rows]]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        pads = [_pad([row[i] for row in cells]) for i in range(len(head))]
         for i, row in enumerate(cells):
-            self.say(
-                " | ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths))).rstrip()
-            )
+            self.say(" | ".join(pad(cell) for pad, cell in zip(pads, row)).rstrip())
             if i == 0:
-                self.say("-|-".join("-" * w for w in widths))
+                self.say("-|-".join("-" * len(pad("")) for pad in pads))
 
     def _close_line(self) -> None:
         if self._line_open:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._line_open = False
+
+
+def _pad(column: Sequence[str]) -> Callable[[str], str]:
+    """Numbers stand right, words left."""
+    width = max(len(cell) for cell in column)
+    is_number = all(cell[:1].isdigit() or cell[:1] in "∞–" for cell in column[1:])
+    return lambda cell: cell.rjust(width) if is_number else cell.ljust(width)

@@ -51,7 +51,7 @@ class Job:
             raise UserError(f"--workers {flags.workers}: expected at least 1")
         self.verb, self.flags = verb, flags
         self.console = Console(flags.quiet)
-        self.scenario = _resolved(load_scenario(path, _overrides(flags)))
+        self.scenario = _resolved(load_scenario(path, _overrides(flags)), path)
         self.folder = flags.result_dir or default_folder(verb, self.scenario)
         self.command = shlex.join(["servecast", *sys.argv[1:]])
         self.workers = flags.workers or default_workers()
@@ -147,10 +147,10 @@ def _overrides(flags: Flags) -> list[str]:
     return out
 
 
-def _resolved(scenario: Scenario) -> Scenario:
+def _resolved(scenario: Scenario, place: Path) -> Scenario:
     """Look the cluster up, so that what does not fit is told before anything else is done."""
     try:
         cluster_of(scenario).plan()
     except (ClusterError, ProfileError) as error:
-        raise UserError(f"[cluster] {error}") from None
+        raise UserError(f"{place}: [cluster] and [engine]: {error}") from None
     return scenario

@@ -6,8 +6,8 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from experiments.search import Answer, Search, check_floor, guess_instances
-from experiments.traffic import kind_of
-from experiments.workers import Collected, Question, Workers, cluster_of
+from experiments.traffic import kind_of, stream_of
+from experiments.workers import Collected, Question, Workers, cluster_of, collected
 
 AUTO_REPLICATIONS = 3
 
@@ -59,15 +59,12 @@ def question(scenario: Scenario, kind: str, seeds: list[int]) -> Question[Answer
 
 def start_search(scenario: Scenario, kind: str, seeds: list[int]) -> tuple[Search, int]:
     """A search and its first guess; UserError at once for a limit that cannot be held."""
-    from experiments.traffic import stream_of
-
     search, lookup = Search(scenario, kind, seeds), cluster_of(scenario).plan()
-    stream = stream_of(kind_of(scenario, kind), seeds[0])
-    if not hasattr(stream, "collect"):  # a closed loop: its load depends on the cluster, so there is nothing to guess from
+    stream = collected(stream_of(kind_of(scenario, kind), seeds[0]))
+    if not isinstance(stream, Collected):  # a closed loop: its load depends on the cluster, so there is nothing to guess from
         return search, 1
-    rows = Collected(stream)
-    check_floor(scenario, rows, lookup)
-    return search, guess_instances(scenario, rows, lookup)
+    check_floor(scenario, stream, lookup)
+    return search, guess_instances(scenario, stream, lookup)
 
 
 def judging_seeds(scenario: Scenario) -> list[int]:

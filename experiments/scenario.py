@@ -14,7 +14,7 @@ from workloads.units import parse_duration_s
 
 
 def _seconds(value: Any) -> float:
-    return parse_duration_s(value, "time")
+    return parse_duration_s(value, "a time")
 
 
 def _dollars_per_hour(value: Any) -> Any:

@@ -41,11 +41,14 @@ def _per_client(scenario: Scenario, seed: int) -> Stream:
     workload = scenario.workload
     if workload.trace is not None:
         return load(workload.trace)
-    pool = pool_of(workload.pool, workload.servegen)
-    duration_s = workload.duration if workload.duration is not None else pool.duration_s - (workload.start or 0.0)
-    if duration_s <= 0.0:
-        raise UserError(f"workload.start = {workload.start:g} s lies beyond the pool's {pool.duration_s:g} s")
-    return compose(pool, workload.start or 0.0, duration_s, workload.rate, workload.scale, seed)
+    pool, start_s = pool_of(workload.pool, workload.servegen), workload.start or 0.0
+    duration_s = workload.duration if workload.duration is not None else pool.duration_s - start_s
+    if start_s + duration_s > pool.duration_s or duration_s <= 0.0:
+        raise UserError(
+            f"workload.start = {start_s / HOUR_S:g} h, duration = {duration_s / HOUR_S:g} h: "
+            f"pool {pool.name} has {pool.duration_s / HOUR_S:g} h of data; expected a span inside it"
+        )
+    return compose(pool, start_s, duration_s, workload.rate, workload.scale, seed)
 
 
 @lru_cache(maxsize=2)

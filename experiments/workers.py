@@ -8,14 +8,18 @@ from the scenario itself and only tables travel.
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from experiments.scenario import Scenario
 from experiments.traffic import kind_of, stream_of
 from sim import Cluster, Engine, simulate
 from sim.metrics import Result
+from workloads import Stream
 
 T = TypeVar("T")
 Question = Generator[list["Run"], list[Result], T]
@@ -122,16 +126,21 @@ def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:
 def _stream(scenario_json: str, kind: str, seed: int) -> Any:
     """A stream in memory, kept while runs with other numbers of instances follow; a closed loop as it is."""
     stream = stream_of(kind_of(Scenario.model_validate_json(scenario_json, strict=False), kind), seed)
-    return Collected(stream) if hasattr(stream, "collect") else stream
+    return collected(stream)
 
 
+def collected(stream: Any) -> Any:
+    """A stream in memory; a closed loop, whose requests depend on the cluster, as it is."""
+    return Collected(stream.collect(), stream.duration_s) if isinstance(stream, Stream) else stream
+
+
+@dataclass(frozen=True)
 class Collected:
     """A stream in memory, as one window."""
 
-    def __init__(self, stream: Any):
-        self.duration_s = stream.duration_s
-        self.rows = stream.collect()
+    rows: np.ndarray
+    duration_s: float
 
-    def windows(self) -> list[Any]:
+    def windows(self) -> list[np.ndarray]:
         """All of it."""
         return [self.rows]

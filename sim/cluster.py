@@ -133,7 +133,7 @@ def _with_defaults(engine: Engine, gpu: Gpu, model: Model) -> FullEngine:
     budget = engine.max_num_batched_tokens or gpu.max_num_batched_tokens
     seats = engine.max_num_seqs or min(gpu.max_num_seqs, budget)
     if engine.max_num_batched_tokens is None:
-        budget = min(max(budget, seats), seats * max_model_len)
+        budget = min(budget, seats * max_model_len)
     return FullEngine.of(engine, max_num_seqs=seats, max_num_batched_tokens=budget, max_model_len=max_model_len)
 
 

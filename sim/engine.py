@@ -44,7 +44,7 @@ class Engine:
             mistakes.append(f"engine.gpu_memory_utilization = {self.gpu_memory_utilization}: a share in (0, 1] is needed")
         if self.num_gpu_blocks_override is not None and self.num_gpu_blocks_override < 2:
             mistakes.append(
-                f"engine.num_gpu_blocks_override = {self.num_gpu_blocks_override}: at least 2 are needed, as block 0 stays empty"
+                f"engine.num_gpu_blocks_override = {self.num_gpu_blocks_override}: at least 2 are needed (one stays empty)"
             )
         seats, budget = self.max_num_seqs, self.max_num_batched_tokens
         if seats is not None and budget is not None and 0 < budget < seats:
