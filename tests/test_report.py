@@ -50,9 +50,7 @@ def test_page_refers_to_nothing_outside_its_folder(pages, kind):
     } == set()
     assert page.values("src") == []
     for target in page.values("href"):
-        assert target.startswith("#") or (
-            urlsplit(target).scheme == urlsplit(target).netloc == "" and "/" not in target
-        )
+        assert target.startswith("#") or (urlsplit(target).scheme == urlsplit(target).netloc == "" and "/" not in target)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,9 +61,7 @@ def test_plan_limits_other_than_the_headlines_get_their_own_figure(tmp_path):
             },
         ]
     table = requests_table(20)
-    folder = make_folder(
-        tmp_path, "plan", plan=search, requests=table, summary=summary_of(table, slo=None), scenario=""
-    )
+    folder = make_folder(tmp_path, "plan", plan=search, requests=table, summary=summary_of(table, slo=None), scenario="")
     text = Page(report(folder)).text
     assert "E2E p90 against instances" in text
     assert "Requests that miss a limit, against instances" in text
@@ -79,9 +77,7 @@ def test_comparison_says_who_is_under_and_by_how_much_it_misses(pages):
 
 
 def test_comparison_says_plainly_when_naive_sizing_suffices(pages):
-    assert (
-        "n_hour sizing says 6 (same) and holds under the real mix: here naive sizing suffices." in pages["compare"].text
-    )
+    assert "n_hour sizing says 6 (same) and holds under the real mix: here naive sizing suffices." in pages["compare"].text
 
 
 def test_comparison_of_a_day_counts_hours(tmp_path):
@@ -132,9 +128,7 @@ def test_page_of_nothing_but_rejections_is_right(tmp_path):
 
 def test_page_of_one_request_on_one_instance_is_right(tmp_path):
     table = requests_table(1)
-    page = Page(
-        report(make_folder(tmp_path, requests=table, summary=summary_of(table, 1), steps=steps_table(1, instances=1)))
-    )
+    page = Page(report(make_folder(tmp_path, requests=table, summary=summary_of(table, 1), steps=steps_table(1, instances=1))))
     assert "1 instance holds TTFT p99 ≤ 5 s" in page.text
     assert sum("cdf" in value for value in page.values("aria-labelledby")) == 3
 
@@ -169,3 +163,40 @@ def test_trust_gives_command_seeds_grade_error_and_notes(pages):
 def test_examples_in_the_docstrings_are_right(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
+
+
+def test_plan_shows_what_it_was_judged_on_where_it_says(tmp_path):
+    curve = [{"instances": n, "ttft_p99_s": 40.0 / n, "tpot_p99_s": 0.3 / n, "attainment_frac": 0.98} for n in (8, 7)]
+    judged = [point | {"holds": point["instances"] == 8} for point in curve]
+    text = Page(report(make_folder(tmp_path, "plan", n=20, plan=plan() | {"curve": judged}))).text
+    assert "The search, all seeds taken together" in text
+    assert "70 of 3" in text and "5.71 s42.9 ms98.0 %✗ misses" in text
+    assert "83 of 3" in text and "5 s37.5 ms98.0 %✓ holds" in text
+
+
+def test_plan_without_a_curve_shows_the_worst_of_its_seeds(tmp_path):
+    search = plan(counts=(8,))
+    text = Page(report(make_folder(tmp_path, "plan", n=20, plan=search))).text
+    worst = max(run["ttft_p99_s"] for run in search["runs"])
+    assert "The search, worst of the seeds" in text and f"83 of 3{worst:.2f}".rstrip("0") in text
+
+
+def test_attainment_of_the_scenario_is_told(tmp_path):
+    table = requests_table(50)
+    summary = summary_of(table, slo=None) | {"slo": "ttft:5s", "slo_holds": True, "slo_attainment_frac": 0.97}
+    folder = make_folder(tmp_path, requests=table, summary=summary, scenario="attainment = 0.95\n")
+    assert "8 instances hold TTFT ≤ 5 s for 95 % of requests" in Page(report(folder)).text
+
+
+def test_plans_of_as_many_instances_are_shown_as_one(pages):
+    assert "TTFTper-client, n_hour" in pages["compare"].text and "TTFTpoisson" in pages["compare"].text
+
+
+def test_instances_that_the_search_found_are_not_told_as_given(pages):
+    assert "cluster.gpuh100" in pages["plan"].text and "cluster.instances" not in pages["plan"].text
+
+
+def test_comparison_may_tell_its_profile_and_notes(tmp_path):
+    told = {"profile": {"grade": "roofline", "error_mape_frac": None, "source": ""}, "notes": ["Quiet clients were left out."]}
+    text = Page(report(make_folder(tmp_path, "compare", n=20, compare=compare() | told))).text
+    assert "roofline, error not known" in text and "Quiet clients were left out." in text

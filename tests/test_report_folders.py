@@ -70,9 +70,7 @@ def summary_of(table, instances=8, slo=SLO, name="chat-on-h100", duration_s=3600
         "requests": len(table),
         "duration_s": duration_s,
     }
-    out |= {
-        f"requests_{reason}": int((table["finish_reason"] == reason).sum()) for reason in ("stop", "length", "rejected")
-    }
+    out |= {f"requests_{reason}": int((table["finish_reason"] == reason).sum()) for reason in ("stop", "length", "rejected")}
     out |= {
         "instances": instances,
         "gpus": 4 * instances,

@@ -85,9 +85,7 @@ def test_cdf_rises_to_the_share_that_was_served_in_few_points(latencies):
 def test_cdf_gives_the_share_that_is_no_larger(latencies):
     ordered = np.sort(latencies)
     for x, y in zip(*windows.cdf(np.array(latencies))):
-        assert (
-            np.searchsorted(ordered, x, "left") < y * len(ordered) + 1e-9 <= np.searchsorted(ordered, x, "right") + 1e-6
-        )
+        assert np.searchsorted(ordered, x, "left") < y * len(ordered) + 1e-9 <= np.searchsorted(ordered, x, "right") + 1e-6
 
 
 def test_cdf_of_nothing_is_nothing():

@@ -54,14 +54,18 @@ def better_low(text: str) -> str:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes, left, in as many columns as fit; the figure grows with its rows. None where nothing has a name."""
+    """Above the axes, left, in as many columns as fit; the figure grows with its rows. Only for what has a name."""
     entries = list(zip(*axes.get_legend_handles_labels()))
+    room = 0.97 * figure.bbox.width
     for rows in range(1, len(entries) + 1):
         columns = -(-len(entries) // rows)
         by_row = [entry for column in range(columns) for entry in entries[column::columns]]
         made = figure.legend(*zip(*by_row), loc="outside upper left", ncols=columns)
-        if columns == 1 or made.get_window_extent().width < 0.97 * figure.bbox.width:
+        width = made.get_window_extent().width
+        if columns == 1 or width < room:
             figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_IN * (rows - 1))
+            for text in made.get_texts() if width > room else ():
+                text.set_text(label(text.get_text(), int(room / width * len(text.get_text())) - 4))
             return
         made.remove()
 
@@ -87,7 +91,7 @@ def spans_a_decade(values: Sequence[float]) -> bool:
 
 
 def log_seconds(axes: Axes, which: str, lo: float, hi: float) -> None:
-    """Make "x" or "y" logarithmic from a little below lo to a little above hi, with as many ticks in ms and s as fit."""
+    """Make "x" or "y" logarithmic from a little below lo to a little above hi, with the ticks in ms and s that fit."""
     lo, hi = lo / 1.25, hi * 1.6
     upright = which == "y"
     (axes.set_yscale if upright else axes.set_xscale)("log")
@@ -139,9 +143,7 @@ def _log_ticks(lo: float, hi: float, size_in: float, upright: bool) -> list[floa
     choices += [[10.0**power for power in powers if power % stride == 0] for stride in range(2, 8)]
     kept = [[tick for tick in choice if lo <= tick <= hi] for choice in choices]
     inches = size_in / math.log10(hi / lo)
-    fitting = (
-        ticks for ticks in kept if all(math.log10(b / a) * inches > _room_in(a, b, upright) for a, b in pairwise(ticks))
-    )
+    fitting = (ticks for ticks in kept if all(math.log10(b / a) * inches > _room_in(a, b, upright) for a, b in pairwise(ticks)))
     return next((ticks for ticks in fitting if len(ticks) > 1), kept[0][:1])
 
 

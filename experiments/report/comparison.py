@@ -20,11 +20,12 @@ from experiments.report.words import (
 )
 from sim.slo import Slo
 
-_HEAD = ("hour", "req/s", "sized by", "instances", "interval", "against per-client")
+_HEAD = ("hour", "req/s", "sized by", "instances", "difference")
 _HEAD_REAL = ("TTFT p99", "TPOT p99", "attainment", "SLO")
 _READING = (
-    "Latencies, attainment and verdict are those of the plan under the real per-client mix, not under the traffic that "
-    "it was sized for. Attainment: the share of requests that meet each limit of the SLO as if it were one on requests."
+    "In brackets the interval over single seeds. Latencies, attainment and verdict are those of the plan under the real "
+    "per-client mix, not under the traffic that it was sized for. Attainment: the share of requests that meet each limit "
+    "of the SLO as if it were one on requests."
 )
 
 
@@ -36,9 +37,7 @@ def comparison(compare: Compare, slo: Slo | None) -> Html:
     when = f"At {hour_name(hours[0])}" if len(hours) == 1 else f"Over {len(hours)} hours from {hour_name(hours[0])} on"
     many = "" if len(hours) == 1 else "up to "
     need = (
-        (f"you need {many}", tag("b", count(peak, "instance")))
-        if peak
-        else (tag("b", "no number of instances"), " is enough")
+        (f"you need {many}", tag("b", count(peak, "instance"))) if peak else (tag("b", "no number of instances"), " is enough")
     )
     verdicts = (tag("li", *_verdict(name, compare, slo)) for name in compare.names)
     return join(
@@ -95,9 +94,7 @@ def _verdict(name: str, compare: Compare, slo: Slo | None) -> list[object]:
     elif judged < len(pairs):
         end = f"was judged in {judged} alone, where it holds"
     else:
-        end = "holds in all of them" + (
-            ", with instances to spare" if "over" in words else ": here naive sizing suffices"
-        )
+        end = "holds in all of them" + (", with instances to spare" if "over" in words else ": here naive sizing suffices")
     start = [mark(not missed), " ", tag("b", traffic_name(name)), f" sizing, hour by hour: {tally} of {len(pairs)}; "]
     return [*start, "under the real mix it ", tag("b", end), "."]
 
@@ -150,8 +147,9 @@ def _card(compare: Compare, name: str, plans: Sequence[Sizing | None], peak: str
 
 def _cells(plan: Sizing, difference: str) -> list[object]:
     if plan.instances is None:
-        return ["none", interval(plan.lo, plan.hi), difference, NOTHING, NOTHING, NOTHING, NOTHING]
+        return ["none", difference, NOTHING, NOTHING, NOTHING, NOTHING]
     latencies = [latency(value, "p99") for value in (plan.ttft_p99_s, plan.tpot_p99_s)]
     verdict: object = NOTHING if plan.holds is None else chip(plan.holds, "holds" if plan.holds else "misses")
-    found = [tag("b", f"{plan.instances:,}"), interval(plan.lo, plan.hi), difference]
-    return [*found, *latencies, share(plan.attainment_frac), verdict]
+    around = f" ({interval(plan.lo, plan.hi)})" if plan.lo != plan.hi else None
+    found = join([tag("b", f"{plan.instances:,}"), around])
+    return [found, difference, *latencies, share(plan.attainment_frac), verdict]

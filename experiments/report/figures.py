@@ -1,5 +1,6 @@
 """Figures of answers and latencies, each a function of plain tables; None where there is nothing to draw."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,25 +31,29 @@ from experiments.report.axes import (
 
 @dataclass(frozen=True)
 class Search:
-    """What a search for the least number of instances found: its runs as (instances, value), a run to each seed.
+    """What a search for the least number of instances found, as (instances, value); None where there is no value.
 
-    `chosen` is its answer, `lo` to `hi` the interval around it, `real` the value at that answer under the real traffic.
+    `points` judge a number of instances, one to each; `runs` are its single seeds, if known. `chosen` is the answer, `lo`
+    to `hi` the interval around it, `real` the value at the answer under the real traffic.
     """
 
     name: str
     index: int  # 0 for the per-client traffic, 1, 2, ... for naive ones
-    runs: tuple[tuple[int, float | None], ...]
+    points: tuple[tuple[int, float | None], ...]
+    runs: tuple[tuple[int, float | None], ...] = ()
     chosen: int | None = None
     lo: int | None = None
     hi: int | None = None
     real: float | None = None
 
-    def line(self) -> dict[int, float]:
-        """Mean over the runs of each number of instances, where all of them have a value."""
-        values: dict[int, list[float | None]] = {}
-        for instances, value in sorted(self.runs, key=lambda run: run[0]):
-            values.setdefault(instances, []).append(value)
-        return {n: float(np.mean(finite(seen))) for n, seen in values.items() if len(finite(seen)) == len(seen)}
+
+@dataclass(frozen=True)
+class Curve:
+    """Latencies in seconds under one plan; its index gives the colour, 0 being that of the per-client plan."""
+
+    name: str
+    index: int
+    values: np.ndarray
 
 
 def latency_against_instances(searches: Sequence[Search], limits: Limits, what: str) -> Figure | None:
@@ -119,22 +124,20 @@ def instances_over_hours(labels: Sequence[str], plans: Mapping[str, Sequence[int
     return figure
 
 
-def latency_cdf(curves: Mapping[str, np.ndarray], limits: Limits, what: str) -> Figure | None:
-    """Share of requests no slower than x, a curve for each name; with unserved requests it ends below 1. Log x."""
-    points = {name: windows.cdf(values) for name, values in curves.items()}
-    drawn = [x for x, _ in points.values() if len(x)]
+def latency_cdf(curves: Sequence[Curve], limits: Limits, what: str) -> Figure | None:
+    """Share of requests no slower than x; with unserved requests a curve ends below 1. Log x."""
+    points = [(curve, *windows.cdf(curve.values)) for curve in curves]
+    drawn = [(curve, x, y) for curve, x, y in points if len(x)]
     if not drawn:
         return None
     figure, axes = new_axes(3.4, 2.7)
-    low = min(float(x[0]) for x in drawn)
-    high = max([*(float(x[-1]) for x in drawn), *(limit for _, limit in limits)])
-    log_seconds(axes, "x", min([low, *(limit for _, limit in limits)]), high)
-    for index, (name, (x, y)) in enumerate(points.items()):
-        if len(x):
-            colour, _ = traffic_style(index)
-            x, y = np.append(x[:1], x), np.append(0.0, y)
-            named = label(name) if len(points) > 1 else None
-            axes.plot(x, y, color=colour, drawstyle="steps-post", linestyle=_dash(index), label=named)
+    ends = [*(float(x[end]) for _, x, _ in drawn for end in (0, -1)), *(limit for _, limit in limits)]
+    log_seconds(axes, "x", min(ends), max(ends))
+    for curve, x, y in drawn:
+        rise = np.append(x[:1], x), np.append(0.0, y)
+        named = label(curve.name, 34) if len(curves) > 1 else None
+        colour, _ = traffic_style(curve.index)
+        axes.plot(*rise, color=colour, drawstyle="steps-post", linestyle=_dash(curve.index), label=named)
     axes.set_ylim(0.0, 1.04)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0, " %"))
     limit_lines(axes, limits, upright=True)
@@ -165,14 +168,14 @@ def _draw_searches(axes: Axes, searches: Sequence[Search]) -> None:
 
 
 def _draw_search(axes: Axes, search: Search) -> None:
-    """The mean over seeds as a line, runs that differ from it as small marks, a ring around the answer."""
+    """The points as a line, single seeds as small marks, a ring around the answer."""
     colour, marker = traffic_style(search.index)
-    line = search.line()
+    line = {n: value for n, value in sorted(search.points) if value is not None and math.isfinite(value)}
     if line:
         named = label(search.name) + ("" if search.chosen is None else f": {search.chosen:,}")
         points = list(line), list(line.values())
         axes.plot(*points, color=colour, marker=marker, linestyle=_dash(search.index), label=named)
-    runs = [(n, value) for n, value in search.runs if finite([value]) and line.get(n) != value]
+    runs = [(n, value) for n, value in search.runs if finite([value])]
     if runs:
         axes.plot(*zip(*runs), color=colour, marker=marker, markersize=3, alpha=0.45, linestyle="none")
     if search.chosen is not None and search.chosen in line:
@@ -181,11 +184,12 @@ def _draw_search(axes: Axes, search: Search) -> None:
 
 
 def _values(searches: Sequence[Search]) -> list[float]:
-    return finite(value for search in searches for value in (*(value for _, value in search.runs), search.real))
+    pairs = (pair for search in searches for pair in (*search.points, *search.runs, (0, search.real)))
+    return finite(value for _, value in pairs)
 
 
 def _counts(search: Search) -> list[int]:
-    return [n for n, _ in search.runs] + ([search.chosen] if search.chosen is not None else [])
+    return [n for n, _ in (*search.points, *search.runs)] + ([search.chosen] if search.chosen is not None else [])
 
 
 def _dash(index: int) -> str:

@@ -1,42 +1,72 @@
 """The third section: how latencies are spread over the requests."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.report.figures import latency_cdf
-from experiments.report.load import Run
+from experiments.report.figures import Curve, latency_cdf
+from experiments.report.load import PER_CLIENT, Run
 from experiments.report.markup import Html, join, table, tag
-from experiments.report.schema import Summary
+from experiments.report.schema import Compare, Summary
 from experiments.report.svg import picture
 from experiments.report.tables import Requests
-from experiments.report.words import METRIC_NAMES, NOTHING, count, seconds, slo_lines
+from experiments.report.words import METRIC_NAMES, NOTHING, count, seconds, slo_lines, traffic_name
 from sim.metrics import STATISTICS, percentile
 
 _MEANINGS = {"ttft": "time to first token", "tpot": "time per output token", "e2el": "arrival to last token"}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How requests fared under one number of instances; index 0 is the per-client plan, or the only one."""
+
+    name: str
+    index: int
+    requests: Requests
+
+
 def latency(run: Run) -> Html | None:
     """Cumulative distributions and a table of statistics: of the run, or of each plan that was compared."""
-    plans: Mapping[str, Requests] = run.traffics or ({"": run.requests} if run.requests is not None else {})
+    plans = _plans(run)
     if not plans and run.summary is None:
         return None
-    tables = [_of_summary(run.summary)] if run.summary else []
-    if run.traffics:
-        tables.append(_of_plans(plans))
+    tables = [_of_summary(run.summary)] if run.summary else [_of_plans(plans)]
     if not plans:
         missing = tag("p", "This folder holds no table of requests, so no distribution is drawn.", class_="note")
         return join([*tables, missing])
     pictures = []
     for metric, meaning in _MEANINGS.items():
-        curves = {name: requests.latency_s(metric) for name, requests in plans.items()}
+        curves = [Curve(plan.name, plan.index, plan.requests.latency_s(metric)) for plan in plans]
         figure = latency_cdf(curves, slo_lines(run.slo, metric), METRIC_NAMES[metric])
         pictures.append(picture(f"cdf-{metric}", f"{METRIC_NAMES[metric]}: {meaning}", _caption(curves), figure))
     return join([tag("div", *pictures, class_="figures three"), *tables])
 
 
-def _caption(curves: Mapping[str, np.ndarray]) -> str:
-    unserved = {name: int(np.isinf(values).sum()) for name, values in curves.items()}
+def _plans(run: Run) -> list[Plan]:
+    """The run alone, or the plans of a comparison's first hour; those with as many instances are one and the same."""
+    if run.requests is not None:
+        return [Plan("", 0, run.requests)]
+    if not run.compare:
+        return []
+    merged: dict[object, Plan] = {}
+    for index, name in enumerate([PER_CLIENT, *run.compare.names]):
+        if name in run.traffics:
+            key = _instances(run.compare, name) or name
+            first = merged.get(key)
+            names = f"{first.name}, {traffic_name(name)}" if first else traffic_name(name)
+            merged[key] = Plan(names, first.index if first else index, run.traffics[name])
+    return list(merged.values())
+
+
+def _instances(compare: Compare, name: str) -> int | None:
+    hour = compare.hours[0]
+    plan = hour.per_client if name == PER_CLIENT else hour.naive.get(name)
+    return plan.instances if plan else None
+
+
+def _caption(curves: Sequence[Curve]) -> str:
+    unserved = {curve.name: int(np.isinf(curve.values).sum()) for curve in curves}
     lost = [f"{name + ': ' if name else ''}{count(n, 'request')} not served" for name, n in unserved.items() if n]
     end = f" {'; '.join(lost)}: there the curve ends below 100 %." if lost else ""
     return f"Share of requests that took at most this long; further left is better.{end}"
@@ -54,13 +84,14 @@ def _of_summary(summary: Summary) -> Html:
     return join([table(["", *STATISTICS], rows, "Latency of the run"), note])
 
 
-def _of_plans(plans: Mapping[str, Requests]) -> Html:
+def _of_plans(plans: Sequence[Plan]) -> Html:
     rows = [
-        [METRIC_NAMES[metric], name, *_statistics(requests.latency_s(metric))]
+        [METRIC_NAMES[metric], plan.name, *_statistics(plan.requests.latency_s(metric))]
         for metric in _MEANINGS
-        for name, requests in plans.items()
+        for plan in plans
     ]
-    return table(["", "", *STATISTICS], rows, "Latency under the real mix in the first hour, by plan")
+    title = "Latency under the real mix: the first hour on the first seed, by plan"
+    return table(["latency", "plan", *STATISTICS], rows, title)
 
 
 def _statistics(values: np.ndarray) -> list[str]:

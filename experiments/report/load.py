@@ -13,13 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from experiments.report.schema import Compare, Environment, Plan, Summary
 from experiments.report.tables import ReportError, Requests, Steps, read_requests, read_steps
-from experiments.report.words import traffic_name
 from sim.slo import Slo, SloError
 
 MAX_TEXT_BYTES = 32 << 20  # of a JSON or TOML file
 RESULTS = ("summary.json", "plan.json", "compare.json")
 OTHERS = ("scenario.toml", "environment.json", "requests.parquet", "requests.csv.gz", "steps.parquet", "steps.csv.gz")
-PER_CLIENT_PLAN = "per-client plan"
+PER_CLIENT = "per_client"
 _SUFFIXES = (".parquet", ".csv.gz")
 _PLAIN_NAME = re.compile(r"\w{1,64}")
 
@@ -31,7 +30,7 @@ class Run:
     """What a folder holds; None for what it does not. `files` are the names of all files that were used, sorted.
 
     With a plan, summary and tables are those of the run at the answer. `traffics` are the request tables of a
-    comparison's first hour under the real mix, by the plan that served them, PER_CLIENT_PLAN being the first.
+    comparison's first hour under the real mix, by the plan that served them: PER_CLIENT, or a naive method.
     """
 
     folder: Path
@@ -122,10 +121,8 @@ class _Reader:
 
     def traffics(self, names: Iterable[str]) -> dict[str, Requests]:
         """The request tables of a comparison, by plan: per-client first, then the naive methods in their order."""
-        stems = {PER_CLIENT_PLAN: "requests_per_client"}
-        stems |= {
-            f"{traffic_name(name)} plan": f"requests_naive_{name}" for name in names if _PLAIN_NAME.fullmatch(name)
-        }
+        stems = {PER_CLIENT: "requests_per_client"}
+        stems |= {name: f"requests_naive_{name}" for name in names if _PLAIN_NAME.fullmatch(name)}
         found = {plan: self.table(stem, read_requests) for plan, stem in stems.items()}
         return {plan: table for plan, table in found.items() if table is not None}
 
@@ -138,13 +135,16 @@ class _Reader:
         """The SLO of the first file that states one."""
         for name in ("plan", "compare", "summary"):
             if parts[name] is not None and parts[name].slo:
-                return self._parsed_slo(f"{name}.json", parts[name].slo)
+                return self._parsed_slo(f"{name}.json", parts[name].slo, parts["scenario"])
         text = parts["scenario"].get("slo")
-        return self._parsed_slo("scenario.toml", text) if isinstance(text, str) and text else None
+        if not isinstance(text, str) or not text:
+            return None
+        return self._parsed_slo("scenario.toml", text, parts["scenario"])
 
-    def _parsed_slo(self, file: str, text: str) -> Slo | None:
+    def _parsed_slo(self, file: str, text: str, scenario: Mapping[str, Any]) -> Slo | None:
+        attainment = scenario.get("attainment")
         try:
-            return Slo.parse(text)
+            return Slo.parse(text, attainment) if isinstance(attainment, int | float) else Slo.parse(text)
         except SloError as error:
             self.mistakes += [f"{file}: slo: {line}" for line in str(error).splitlines()]
             return None

@@ -26,19 +26,14 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 def join(children: Iterable[object]) -> Html:
     """One piece after the other; plain strings are escaped."""
     return Html(
-        "".join(
-            child if isinstance(child, Html) else html.escape(clean(child)) for child in children if child is not None
-        )
+        "".join(child if isinstance(child, Html) else html.escape(clean(child)) for child in children if child is not None)
     )
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], caption: str) -> Html:
     """A table whose first column names the row; cells may be Html or text."""
     header = tag("tr", *(tag("th", cell, scope="col") for cell in head))
-    body = [
-        tag("tr", *(tag("td", cell) if i else tag("th", cell, scope="row") for i, cell in enumerate(row)))
-        for row in rows
-    ]
+    body = [tag("tr", *(tag("td", cell) if i else tag("th", cell, scope="row") for i, cell in enumerate(row))) for row in rows]
     content = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body))
     return tag("div", content, class_="scroll", tabindex=0, role="region", aria_label=caption)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.report import timeline, windows
-from experiments.report.load import PER_CLIENT_PLAN, Run
+from experiments.report.load import PER_CLIENT, Run
 from experiments.report.markup import Html, join, tag
 from experiments.report.schema import Summary
 from experiments.report.svg import picture
@@ -18,11 +18,11 @@ _LEAST_WINDOWS = 30
 
 def over_time(run: Run) -> Html | None:
     """Arrivals, latency bands, queues, KV blocks; of a comparison, its first hour as the per-client plan serves it."""
-    requests = run.requests if run.requests is not None else run.traffics.get(PER_CLIENT_PLAN)
+    requests = run.requests if run.requests is not None else run.traffics.get(PER_CLIENT)
     steps = run.steps
     if requests is None and steps is None:
         return None
-    arriving_s = run.summary.duration_s if run.summary else 0.0
+    arriving_s = run.summary.duration_s if run.summary else run.compare.hours[0].duration_s if run.compare else 0.0
     if requests:
         arriving_s = max(arriving_s, float(np.max(requests.arrival_s)))
     end_s = max(arriving_s, float(np.max(steps.start_s + steps.dur_s)) if steps else 0.0) or 1.0

@@ -70,9 +70,7 @@ def _subtitle(run: Run) -> Html:
     parts = [str(known[key]) for key in ("model", "gpu") if isinstance(known.get(key), str)]
     if isinstance(known.get("tp"), int):
         parts.append(f"tensor parallel {known['tp']}")
-    return tag(
-        "p", tag("span", "simulated", class_="badge"), " ", " · ".join(["servecast report", *parts]), class_="subtitle"
-    )
+    return tag("p", tag("span", "simulated", class_="badge"), " ", " · ".join(["servecast report", *parts]), class_="subtitle")
 
 
 def _beginning(path: Path) -> str:

@@ -92,6 +92,16 @@ class Environment(_Row):
     platform: str = ""
 
 
+class CurvePoint(_Row):
+    """One number of instances that a search looked at, all its seeds taken together, on the traffic it was for."""
+
+    instances: Count
+    ttft_p99_s: Number = None
+    tpot_p99_s: Number = None
+    attainment_frac: Number = None
+    holds: bool | None = None
+
+
 class PlanRun(_Row):
     """One run of the search: so many instances, judged on one seed."""
 
@@ -120,6 +130,7 @@ class Plan(_Row):
     gpus_per_instance: Count
     seeds: tuple[int, ...] = Field((), max_length=1000)
     runs: tuple[PlanRun, ...] = Field(max_length=20_000)
+    curve: tuple[CurvePoint, ...] = Field((), max_length=2000)
 
     @property
     def holds(self) -> bool:
@@ -133,16 +144,6 @@ class Sizing(_Row):
     instances: Count | None
     lo: Count | None = None
     hi: Count | None = None
-    ttft_p99_s: Number = None
-    tpot_p99_s: Number = None
-    attainment_frac: Number = None
-    holds: bool | None = None
-
-
-class CurvePoint(_Row):
-    """One run of a search, on the traffic that the search was for."""
-
-    instances: Count
     ttft_p99_s: Number = None
     tpot_p99_s: Number = None
     attainment_frac: Number = None
@@ -169,6 +170,9 @@ class Compare(_Row):
     fit_seed: int | None = None
     seeds: tuple[int, ...] = Field((), max_length=1000)
     hours: tuple[Hour, ...] = Field(min_length=1, max_length=500)
+    workload: dict[str, Any] = {}
+    profile: Profile | None = None
+    notes: tuple[str, ...] = Field((), max_length=1000)
 
     @property
     def names(self) -> list[str]:

@@ -46,12 +46,8 @@ def arrivals(requests: Requests, edges: np.ndarray, end_s: float) -> Figure | No
 def tokens(requests: Requests, edges: np.ndarray, end_s: float) -> Figure | None:
     """Input and output tokens per second, counted where their requests arrive."""
     rates = {
-        "input tokens": windows.rate(requests.arrival_s, requests.input_tokens, edges)
-        if len(requests)
-        else np.zeros(1),
-        "output tokens": windows.rate(requests.arrival_s, requests.output_tokens, edges)
-        if len(requests)
-        else np.zeros(1),
+        "input tokens": windows.rate(requests.arrival_s, requests.input_tokens, edges) if len(requests) else np.zeros(1),
+        "output tokens": windows.rate(requests.arrival_s, requests.output_tokens, edges) if len(requests) else np.zeros(1),
     }
     drawn = {name: rate for name, rate in rates.items() if rate.any()}
     if not drawn:
@@ -91,9 +87,7 @@ def queues(steps: Steps, edges: np.ndarray, end_s: float) -> Figure | None:
     """Requests running and waiting in the whole cluster, mean over each window."""
     if not len(steps):
         return None
-    running, waiting = (
-        windows.time_mean(held, steps.start_s, steps.dur_s, edges) for held in (steps.running, steps.waiting)
-    )
+    running, waiting = (windows.time_mean(held, steps.start_s, steps.dur_s, edges) for held in (steps.running, steps.waiting))
     figure, axes = new_axes(*_SIZE_IN)
     _stairs(axes, running, edges, end_s, color=PER_CLIENT, label="running")
     _stairs(axes, waiting, edges, end_s, color=LIMIT, label="waiting", linestyle="--")
@@ -110,16 +104,12 @@ def kv_blocks(steps: Steps, kv_blocks: int, instances: int, edges: np.ndarray, e
     mean = windows.time_mean(steps.kv_blocks_used, steps.start_s, steps.dur_s, edges) / (kv_blocks * instances)
     fullest = windows.peak(steps.kv_blocks_used, steps.start_s, steps.dur_s, edges) / kv_blocks
     figure, axes = new_axes(*_SIZE_IN)
-    _stairs(
-        axes, mean, edges, end_s, color=PER_CLIENT, fill=True, label="mean of instances" if instances > 1 else "mean"
-    )
+    _stairs(axes, mean, edges, end_s, color=PER_CLIENT, fill=True, label="mean of instances" if instances > 1 else "mean")
     _stairs(axes, fullest, edges, end_s, color=SECOND, label="fullest instance" if instances > 1 else "peak")
     preempted = windows.rate(steps.start_s, steps.preempted, edges) > 0.0
     if preempted.any():
         at = ((edges[:-1] + edges[1:]) / 2 / time_unit(end_s)[0])[preempted]
-        axes.plot(
-            at, np.full(len(at), 1.08), marker="|", markersize=8, linestyle="none", color=LIMIT, label="preemptions"
-        )
+        axes.plot(at, np.full(len(at), 1.08), marker="|", markersize=8, linestyle="none", color=LIMIT, label="preemptions")
     axes.set_ylim(0.0, 1.14)
     axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0, " %"))

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from experiments.report.load import Run
 from experiments.report.markup import Html, join, tag
-from experiments.report.schema import Environment, Summary
+from experiments.report.schema import Environment, Profile
 from experiments.report.words import NOTHING, number, seconds, share
 
 _MAX_FACTS = 60
@@ -19,13 +19,15 @@ def trust(run: Run) -> Html:
     """Seeds, scenario, stream, profile with its error, program and command, notes, and links to the files."""
     facts: list[tuple[str, object]] = [("simulated", "yes: no latency in this report was measured on a GPU")]
     facts += _seeds(run)
-    if run.summary:
-        facts += _profile(run.summary)
-        facts += _named("stream", {key: value for key, value in run.summary.workload.items() if key != "notes"})
+    told = run.summary or run.compare
+    if told:
+        facts += _profile(told.profile) if told.profile else []
+        facts += _named("stream", {key: value for key, value in told.workload.items() if key != "notes"})
+    found = {"cluster.instances"} if run.plan or run.compare else set()
     for part in ("workload", "cluster", "engine"):
-        facts += _named(part, run.scenario.get(part))
+        facts += ((name, value) for name, value in _named(part, run.scenario.get(part)) if name not in found)
     facts += _program(run.environment) if run.environment else []
-    notes = [*run.summary.notes, *_texts(run.summary.workload.get("notes"))] if run.summary else []
+    notes = [*told.notes, *_texts(told.workload.get("notes"))] if told else []
     listed = tag("ul", *(tag("li", _clip(note)) for note in notes[:_MAX_FACTS]))
     links = (part for name in run.files for part in (tag("a", name, href=quote(name)), " "))
     return join(
@@ -50,12 +52,11 @@ def _seeds(run: Run) -> Facts:
         yield "seed", str(run.environment.seed)
 
 
-def _profile(summary: Summary) -> Facts:
-    if summary.profile:
-        error = summary.profile.error_mape_frac
-        known = "error not known" if error is None else f"mean absolute error {share(error)}"
-        yield "step times", f"{summary.profile.grade or 'grade not known'}, {known}"
-        yield "their source", _clip(summary.profile.source)
+def _profile(profile: Profile) -> Facts:
+    error = profile.error_mape_frac
+    known = "error not known" if error is None else f"mean absolute error {share(error)}"
+    yield "step times", f"{profile.grade or 'grade not known'}, {known}"
+    yield "their source", _clip(profile.source)
 
 
 def _program(environment: Environment) -> Facts:
@@ -89,9 +90,7 @@ def _plain(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    return (
-        [str(note) for note in value] if isinstance(value, list | tuple) else [value] if isinstance(value, str) else []
-    )
+    return [str(note) for note in value] if isinstance(value, list | tuple) else [value] if isinstance(value, str) else []
 
 
 def _clip(text: str) -> str:
