@@ -128,6 +128,11 @@ def test_lengths_change_with_the_block() -> None:
     assert mean == pytest.approx([1484, 4491, 758], rel=0.06)
 
 
+def test_neither_rate_nor_scale_means_the_sources_own_rate() -> None:
+    own, scaled = (compose(pool(), "20h", "10min", scale=scale, clients=[35]).collect() for scale in (None, 1.0))
+    assert own.tobytes() == scaled.tobytes()
+
+
 def test_max_tokens_is_the_longest_answer_published() -> None:
     rows = rows_of()
     assert set(rows["max_tokens"]) == {32_768} and rows["output_tokens"].max() <= 32_768
@@ -136,8 +141,7 @@ def test_max_tokens_is_the_longest_answer_published() -> None:
 @pytest.mark.parametrize(
     ("settings_", "told"),
     [
-        ({"rate": 1.0, "scale": 1.0}, "either rate or scale"),
-        ({}, "either rate or scale"),
+        ({"rate": 1.0, "scale": 1.0}, "rate or scale, not both"),
         ({"rate": 0.0}, "rate: expected a number above 0"),
         ({"scale": -1.0}, "scale: expected a number above 0"),
         ({"rate": float("nan")}, "above 0"),

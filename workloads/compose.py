@@ -35,8 +35,8 @@ def compose(
 ) -> Stream:
     """The pool's traffic from `start` (its own clock) for `duration`, as a stream.
 
-    Either `rate`, the mean of the total in requests/s over the span of the clients used, or `scale`, a factor on every
-    client's rate. `clients` are client numbers; none means all. Raises WorkloadError for settings that cannot be.
+    `rate` is the mean of the total in requests/s over the span of the clients used; `scale`, in its place, a factor on every
+    client's rate; neither means the source's own. `clients` are client numbers; none means all. Raises WorkloadError for settings that cannot be.
     max_tokens of every request is the longest answer published for the pool.
     """
     start_s, duration_s = parse_duration_s(start, "start"), parse_duration_s(duration)
@@ -158,9 +158,11 @@ def _check_span(pool: ClientPool, start_s: float, duration_s: float) -> None:
 
 
 def _factor(rate: float | None, scale: float | None, native_rps: float) -> float:
-    """The factor on every client's rate."""
-    if (rate is None) == (scale is None):
-        raise WorkloadError("expected either rate or scale (scale=1 is the source's own rate)")
+    """The factor on every client's rate; 1, the source's own, where nothing is asked."""
+    if rate is None and scale is None:
+        return 1.0
+    if rate is not None and scale is not None:
+        raise WorkloadError("expected rate or scale, not both")
     name, value = ("rate", rate) if scale is None else ("scale", scale)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
         raise WorkloadError(f"{name}: expected a number above 0, got {value!r}")

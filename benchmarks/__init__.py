@@ -1,0 +1,1 @@
+"""Benchmarks: CPU seconds of what users wait for, one JSON object a line; they gate nothing."""
