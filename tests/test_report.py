@@ -171,9 +171,9 @@ def test_browser_shows_the_page_without_widening_it(tmp_path):
     page = tmp_path / "probe.html"
     page.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text).replace("</body>", f"{probe}</body>"), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --window-size=700,2000 --dump-dom"
+    flags += " --disable-component-update --disable-sync --window-size=500,2000 --dump-dom"
     command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     width, letters = map(int, re.search(r"<title>(\d+),(\d+)</title>", shown).groups())
-    assert width <= 700
+    assert width <= 500
     assert letters > 50

@@ -97,6 +97,7 @@ CASES = {
     ),
     "cross alone": lambda: figures.latency_against_instances([Search("a", 1, (), chosen=3, real=2.0)], LIMIT, "TTFT p99"),
     "long names": lambda: figures.latency_against_instances(searches(names=["W" * 80] * 5), LIMIT, "W" * 200),
+    "letters that the font lacks": lambda: figures.latency_against_instances(searches(names="漢\x7f\u202e"), [], "漢"),
     "thousands": lambda: figures.latency_against_instances(searches(counts=(900, 40_000, 100_000)), LIMIT, "TTFT p99"),
     "misses": lambda: figures.misses_against_instances([Search("a", 0, ((3, 0.2), (4, 0.004)), (), 4)], [("SLO ≤ 1 %", 0.01)]),
     "no misses": lambda: figures.misses_against_instances([Search("a", 0, ((3, 0.0),), (), 3)], []),

@@ -135,5 +135,7 @@ def test_unserved_requests_are_infinite_and_one_token_answers_have_no_tpot(folde
 
 
 def test_naive_name_that_is_a_path_reads_nothing(tmp_path):
-    folder = make_folder(tmp_path / "run", "compare", n=5, compare=compare(names=("../../poisson", "n_hour")))
+    folder = make_folder(tmp_path / "run", "compare", n=5, compare=compare(names=("../poisson", "n_hour")))
+    (folder / "requests_naive_..").mkdir()
+    requests_table(5).to_parquet(folder / "requests_naive_.." / "poisson.parquet")
     assert list(load_run(folder).traffics) == ["per_client", "n_hour"]
