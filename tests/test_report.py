@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -177,3 +178,8 @@ def test_browser_shows_the_page_without_widening_it(tmp_path):
     width, letters = map(int, re.search(r"<title>(\d+),(\d+)</title>", shown).groups())
     assert width <= 500
     assert letters > 50
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    script = "import sys, experiments.report; print({'numpy', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"

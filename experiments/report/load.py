@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from experiments.report import ReportError
 from experiments.report.schema import Compare, Environment, Plan, Summary
-from experiments.report.tables import ReportError, Requests, Steps, read_requests, read_steps
+from experiments.report.tables import Requests, Steps, read_requests, read_steps
 from sim.slo import Slo, SloError
 
 MAX_TEXT_BYTES = 32 << 20  # of a JSON or TOML file

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from experiments.report import ReportError
 from experiments.report.answer import answer
 from experiments.report.instances import instances
 from experiments.report.latency import latency
@@ -12,7 +13,6 @@ from experiments.report.load import Run
 from experiments.report.markup import Html, join, tag
 from experiments.report.over_time import over_time
 from experiments.report.svg import style
-from experiments.report.tables import ReportError
 from experiments.report.trust import trust
 
 SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.report import ReportError
 from sim.request import FINISH_REASONS
 
 MAX_ROWS = 20_000_000
@@ -18,10 +19,6 @@ MAX_CSV_BYTES = 8 << 30  # of a CSV file once unpacked
 _SERVED = ("stop", "length")
 _REQUEST_NUMBERS = ("arrival_s", "input_tokens", "output_tokens", "ttft_s", "tpot_s", "e2el_s")
 _STEP_NUMBERS = ("instance_id", "start_s", "dur_s", "running", "waiting", "kv_blocks_used", "preempted")
-
-
-class ReportError(ValueError):
-    """A folder that no report can be made of; the message names everything that is missing or wrong."""
 
 
 @dataclass(frozen=True)
