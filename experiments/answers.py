@@ -5,8 +5,9 @@ from typing import Any
 from experiments.compare import Comparison, compare
 from experiments.job import Job, refuse_all_rejected
 from experiments.plan import PlanResult, plan
-from experiments.search import Point, seconds
+from experiments.search import Point
 from experiments.traffic import PER_CLIENT, stream_of
+from experiments.words import clock, seconds
 from experiments.workers import cluster_of
 from sim import simulate
 from sim.metrics import Result
@@ -72,7 +73,8 @@ def answer_compare(job: Job) -> int:
         from experiments.folder import write_json
         from experiments.tables import requests_frame, write_frame
 
-        write_json(draft / "compare.json", found.as_json())
+        told = {"profile": job.profile(), "workload": found.hours[0].description}
+        write_json(draft / "compare.json", {**found.as_json(), **told})
         for kind, result in found.first_results.items():
             name = kind if kind == PER_CLIENT else f"naive_{kind}"
             write_frame(requests_frame(result, job.scenario.parsed_slo()), draft, f"requests_{name}")
@@ -100,15 +102,11 @@ def say_compare(job: Job, found: Comparison) -> None:
     ]
     rows = []
     for hour in found.hours:
-        clock = (
-            f"{hour.start_s / 3600 % 24:05.2f}".replace(".", ":")
-            if hour.start_s % 3600
-            else f"{int(hour.start_s // 3600):02d}:00"
-        )
         real = hour.answers[PER_CLIENT]
         points = {PER_CLIENT: real.points[real.instances], **hour.judged}
         for kind, point in points.items():
-            rows.append([clock, kind.replace("_", "-"), _interval(hour.answers[kind]), *_point_cells(point)])
+            name = "per-client" if kind == PER_CLIENT else kind
+            rows.append([clock(hour.start_s), name, _interval(hour.answers[kind]), *_point_cells(point)])
     console.table(head, rows)
 
 
@@ -118,7 +116,7 @@ def compare_sentence(found: Comparison) -> str:
     for kind in scenario.compare.naive:
         gaps = [hour.answers[kind].instances - hour.answers[PER_CLIENT].instances for hour in found.hours]
         missed = sum(not hour.judged[kind].holds for hour in found.hours)
-        parts.append(f"sized with {kind.replace('_', '-')} traffic {_gap_words(gaps)} {_missed_words(missed, len(gaps))}")
+        parts.append(f"sized with {kind} traffic {_gap_words(gaps)} {_missed_words(missed, len(gaps))}")
     needs = [hour.answers[PER_CLIENT].instances for hour in found.hours]
     need = f"{needs[0]}" if len(set(needs)) == 1 else f"{min(needs)} to {max(needs)}"
     several = "instance" if needs == [1] else "instances"

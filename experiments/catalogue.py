@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.console import Console
 from experiments.errors import UserError, unknown
-from experiments.search import seconds
+from experiments.words import seconds
 from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
 from workloads import ClientPool, compose, known_pools, naive, parse_duration_s
 from workloads.stream import save

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.bounds import check_floor, guess_instances
 from experiments.errors import UserError
 from experiments.scenario import Scenario
-from experiments.search import Answer, Search, check_floor, guess_instances
+from experiments.search import Answer, Search
 from experiments.traffic import kind_of, stream_of
 from experiments.workers import Collected, Question, Workers, cluster_of, collected
 

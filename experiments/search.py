@@ -5,7 +5,7 @@ differ by their size alone. The verdict is the joint one on all terms, over the 
 `lo` and `hi` are the least and the most that a single seed would have asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,9 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.scenario import Scenario
-from experiments.workers import Collected, Question, Run
-from sim.cluster import Plan
-from sim.metrics import Result, latencies_s, percentile, pooled, term_value, verdict
+from experiments.workers import Question, Run
+from sim.metrics import Result, latencies_s, pooled, term_value, verdict
 from sim.slo import Slo, Term
-
-MEAN_STEP_SHARE = 0.65
-"""Share of the TPOT limit that the mean step may take in a first guess: percentiles lie above the mean."""
 
 
 @dataclass(frozen=True)
@@ -137,80 +133,6 @@ def point_of(results: Sequence[Result], slo: Slo, seeds: Sequence[int]) -> Point
     )
 
 
-def guess_instances(scenario: Scenario, stream: Collected, plan: Plan) -> int:
-    """A first guess: the least number at which mean load gives a steady state within the limit on TPOT.
-
-    For a rate r on each instance a step of t seconds computes r t prompts and decodes r t o answers of o tokens that
-    run at once (Little's law); t is the price of that step. Only a place to start from: it decides nothing.
-    """
-    rows = stream.rows
-    if not len(rows):
-        raise UserError("the workload sends no request in this span")
-    limits = [term.limit_s for term in scenario.parsed_slo().terms if term.metric in ("tpot", "itl")]
-    limit_s = MEAN_STEP_SHARE * min(limits, default=1.0)
-    rate = len(rows) / stream.duration_s
-    prompts = float(np.mean(rows["input_tokens"])), float(np.mean(rows["input_tokens"].astype("f8") ** 2))
-    answer = float(np.mean(rows["output_tokens"]))
-    for n in range(1, scenario.plan.max_instances):
-        if _steady_step_s(rate / n, prompts, answer, plan) <= limit_s:
-            return n
-    return scenario.plan.max_instances
-
-
-def _steady_step_s(rate: float, prompts: tuple[float, float], answer: float, plan: Plan) -> float:
-    """The step time at which an instance keeps up with a rate; inf where it cannot."""
-    seats, kv_tokens = plan.engine.max_num_seqs, plan.num_blocks * plan.engine.block_size
-    context = prompts[0] + answer / 2
-    step_s = 0.001
-    for _ in range(200):
-        arrivals, decodes = rate * step_s, rate * step_s * answer
-        if decodes > seats or decodes * context > kv_tokens or step_s > 10.0:
-            return float("inf")
-        counts = [arrivals * prompts[0], arrivals * prompts[1], decodes, decodes * context, decodes + arrivals]
-        before, step_s = step_s, plan.step_cost.step_ns(*[round(x) for x in counts]) / 1e9
-        if abs(step_s - before) < 1e-6:
-            break
-    return step_s
-
-
-def check_floor(scenario: Scenario, stream: Collected, plan: Plan) -> None:
-    """UserError for a limit that no number of instances can hold: each request alone on its instance breaks it already."""
-    rows = stream.rows
-    alone = dict(zip(("ttft", "tpot"), _alone_s(rows, plan)))
-    mistakes = []
-    for term in scenario.parsed_slo().terms:
-        if term.metric not in alone or not len(rows):
-            continue
-        q = term.percentile if term.stat else 100.0 * scenario.parsed_slo().attainment
-        floor = float(np.mean(alone[term.metric])) if q is None else percentile(alone[term.metric], q)
-        if floor > term.limit_s:
-            mistakes.append(
-                f"slo: no number of instances can hold {term.text}: alone on an instance the requests of this workload take "
-                f"{seconds(floor)} there; expected a limit above that"
-            )
-    if mistakes:
-        raise UserError(mistakes)
-
-
-def _alone_s(rows: np.ndarray, plan: Plan) -> Iterator[np.ndarray]:
-    """TTFT and TPOT of each request on an instance of its own, at least."""
-    lengths, where = np.unique(rows["input_tokens"], return_inverse=True)
-    cost, budget = plan.step_cost, plan.engine.max_num_batched_tokens
-    ttft = [
-        sum(cost.step_ns(n, n * (n + 2 * past), 0, 0, int(past + n == length)) for past, n in _chunks(length, budget))
-        for length in lengths.tolist()
-    ]
-    yield (np.array(ttft) / 1e9)[where]
-    tpot = [cost.step_ns(0, 0, 1, length + 1, 1) for length in lengths.tolist()]
-    yield np.where(rows["output_tokens"] > 1, (np.array(tpot) / 1e9)[where], 0.0)
-
-
-def _chunks(length: int, budget: int) -> Iterator[tuple[int, int]]:
-    """A prompt cut into chunks of the budget: what is computed before each, and its tokens."""
-    for past in range(0, int(length), budget):
-        yield past, min(budget, int(length) - past)
-
-
 def _run_row(result: Result, slo: Slo, seed: int) -> dict[str, Any]:
     terms = verdict(result, slo)
     row = {
@@ -249,10 +171,3 @@ def _too_few(point: Point, kind: str) -> str:
         f"under {kind.replace('_', '-')} traffic: "
         f"{broken}; expected a wider limit, a faster cluster, or a larger plan.max_instances"
     )
-
-
-def seconds(value: float) -> str:
-    """A latency for people: ms below a second."""
-    if not np.isfinite(value):
-        return "∞"
-    return f"{value * 1e3:.3g} ms" if value < 1.0 else f"{value:.3g} s"

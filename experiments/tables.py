@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.metrics import Result, good_requests, latencies_s
-from sim.request import FINISH_REASONS, REJECTED
+from sim.request import FINISH_REASONS, REJECT_REASONS, REJECTED
 from sim.slo import Slo
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def requests_frame(result: Result, slo: Slo | None) -> "pd.DataFrame":
     frame.loc[~served, times] = np.nan
     frame["preemptions"] = records["preemptions"]
     frame["finish_reason"] = pd.Categorical.from_codes(records["finish_reason"], list(FINISH_REASONS))
+    frame["reject_reason"] = pd.Categorical.from_codes(records["reject_reason"], list(REJECT_REASONS))
     if slo is not None and slo.request_terms:
         frame["slo_ok"] = good_requests(ordered, slo, latencies)
     return frame

@@ -21,7 +21,16 @@ from sim.instance import Instance, StepCost
 from sim.kvcache import KVCache
 from sim.metrics import Result
 from sim.probes import Tables
-from sim.request import REJECTED, Request, RequestHead, head_of, longest_answer
+from sim.request import (
+    NOT_REJECTED,
+    REJECTED,
+    TOO_LONG_FOR_KV,
+    TOO_LONG_FOR_MODEL,
+    Request,
+    RequestHead,
+    head_of,
+    longest_answer,
+)
 from sim.router import ROUTERS, InstanceView, Router
 from sim.scheduler import SCHEDULERS
 
@@ -208,17 +217,20 @@ class _Run:
     def _route(self, row: tuple) -> None:
         """A request arrives: to an instance, or away with it."""
         engine = self.plan.engine
-        if row[6] >= engine.max_model_len or not self._fits(row):
-            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED))
+        if reject_reason := self._reject_reason(row):
+            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED, reject_reason))
             return
         head: RequestHead = head_of(row, self.seed)
         index = self.router.choose(head, self.views)
         self.instances[index].accept(Request(row, engine.max_model_len))
 
-    def _fits(self, row: tuple) -> bool:
-        """Whether prompt and longest possible answer fit into the blocks of an empty instance."""
-        kv = self.instances[0].kv
-        return kv.blocks_for(row[6] + longest_answer(row, self.plan.engine.max_model_len)) <= kv.usable_blocks
+    def _reject_reason(self, row: tuple) -> int:
+        """Why no instance can ever serve the request: no room for an answer, or more blocks than an empty one has."""
+        kv, max_model_len = self.instances[0].kv, self.plan.engine.max_model_len
+        if row[6] >= max_model_len:
+            return TOO_LONG_FOR_MODEL
+        fits = kv.blocks_for(row[6] + longest_answer(row, max_model_len)) <= kv.usable_blocks
+        return NOT_REJECTED if fits else TOO_LONG_FOR_KV
 
     def _finish(self, request: Request) -> None:
         now = self.env.now_ns

@@ -28,6 +28,7 @@ RECORD = np.dtype(
         ("preemptions", "i4"),
         ("itl_max_ns", "i8"),  # worst gap between two of its tokens; -1 for a one-token answer
         ("finish_reason", "i1"),  # index into FINISH_REASONS
+        ("reject_reason", "i1"),  # index into REJECT_REASONS
     ]
 )
 """One row per request that left: finished, rejected or cut."""
@@ -50,6 +51,8 @@ STEP = np.dtype(
 
 FINISH_REASONS = ("stop", "length", "rejected", "failed", "cut")
 STOP, LENGTH, REJECTED, FAILED, CUT = range(len(FINISH_REASONS))
+REJECT_REASONS = ("", "max_model_len", "kv_blocks")
+NOT_REJECTED, TOO_LONG_FOR_MODEL, TOO_LONG_FOR_KV = range(len(REJECT_REASONS))
 
 
 class RequestHead(NamedTuple):
@@ -103,7 +106,7 @@ class Request:
         self.scheduled_ns = self.first_token_ns = self.last_token_ns = self.itl_max_ns = -1
         self.preemptions = 0
 
-    def record(self, finish_ns: int, reason: int) -> tuple:
+    def record(self, finish_ns: int, reason: int, reject_reason: int = NOT_REJECTED) -> tuple:
         """Its RECORD row."""
         arrival_ns, request_id, client_id, session_id, turn, model, input_tokens, _, max_tokens, priority = self.row[:10]
         return (
@@ -125,6 +128,7 @@ class Request:
             self.preemptions,
             self.itl_max_ns,
             reason,
+            reject_reason,
         )
 
     def end_reason(self, max_model_len: int) -> int:

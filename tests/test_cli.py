@@ -236,7 +236,9 @@ def test_requests_that_are_too_long_are_rejected_rows(run):
     Path("own.toml").write_text('[workload]\ntrace = "trace.csv"\n[cluster]\ngpu = "h100"\nmodel = "llama-3.1-8b"\n')
     code, out, _ = run("simulate", "own.toml", "--quiet", "--result-dir", "out")
     assert code == 0 and "1 rejected as too long" in out
-    assert pd.read_parquet("out/requests.parquet").finish_reason.tolist() == ["length", "rejected"]
+    requests = pd.read_parquet("out/requests.parquet")
+    assert requests.finish_reason.tolist() == ["length", "rejected"]
+    assert requests.reject_reason.tolist() == ["", "max_model_len"]
 
 
 def test_workload_and_profiles_verbs_answer(run):

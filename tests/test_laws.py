@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sim import RECORD, Cluster, Engine, simulate
 from sim.instance import Instance
-from sim.request import FINISH_REASONS, REJECTED
+from sim.request import FINISH_REASONS, REJECT_REASONS, REJECTED
 from tests.cases import AffineCost, rows, small_clusters, small_requests
 from tests.naive import one_instance
 
@@ -56,11 +56,14 @@ def test_a_request_gets_its_answer_and_not_a_token_more(requests, cluster):
 def test_only_what_can_never_fit_is_rejected(requests, cluster):
     engine = cluster.engine
     usable_tokens = (engine.num_gpu_blocks_override - 1) * engine.block_size
-    rejected = {int(r["request_id"]) for r in simulate(requests, cluster).records if r["finish_reason"] == REJECTED}
+    records = simulate(requests, cluster).records
+    rejected = {int(r["request_id"]): REJECT_REASONS[r["reject_reason"]] for r in records if r["finish_reason"] == REJECTED}
     for row in requests:
         longest = min(row["max_tokens"], engine.max_model_len - row["input_tokens"])
         fits = longest >= 1 and row["input_tokens"] + longest <= usable_tokens
-        assert (int(row["request_id"]) in rejected) == (not fits)
+        reason = rejected.get(int(row["request_id"]), "")
+        assert (reason == "") == fits
+        assert (reason == "max_model_len") == (longest < 1)
 
 
 @many
