@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from experiments.cli import _FLAGS, app, main
 from experiments.scenario import Scenario
 from experiments.scenario_file import load_scenario, scenario_of
+from experiments.traffic import stream_of
 from hwprofiles import known_gpus, known_models
 from sim import ROUTERS
 from sim.metrics import STATISTICS
@@ -35,7 +36,7 @@ SCENARIOS = {
     "closed_loop": "simulate",
     "own_trace": "simulate",
 }
-COMPLETION = {"--install-completion", "--show-completion"}
+COMPLETION = {"--install-completion", "--show-completion"}  # typer adds them where they are shown
 BASE = {"workload": {"pool": "m-mid", "rate": 1.0}, "cluster": {"gpu": "h100", "model": "llama-3.1-8b"}}
 
 
@@ -141,8 +142,7 @@ def test_the_table_of_sources_says_which_keys_go_together(source, tmp_path):
     values |= {"start": "1h", "duration": "1h", "naive": "poisson", "rate": 1.0, "scale": 1.0}
     table = first_table(text_of("scenario.md").split("Which keys go with which source")[1])
     needs, may, refuses = next([names_in(cell) for cell in row[1:]] for row in table if source in names_in(row[0]))
-    alternatives = [key for key in needs if key in ("rate", "scale")]
-    least = {key: values[key] for key in [source, *needs] if key not in alternatives[1:]}
+    least = {key: values[key] for key in [source, *needs]}
 
     def accepts(workload):
         try:
@@ -153,8 +153,16 @@ def test_the_table_of_sources_says_which_keys_go_together(source, tmp_path):
 
     assert accepts(least)
     assert all(accepts({**least, key: values[key]}) for key in may)
-    assert not any(accepts({**least, key: values[key]}) for key in refuses if key not in least)
-    assert not any(accepts({k: v for k, v in least.items() if k != key}) for key in needs if key not in alternatives)
+    assert not any(accepts({**least, key: values[key]}) for key in refuses)
+    assert not any(accepts({k: v for k, v in least.items() if k != key}) for key in needs)
+    assert not accepts({**least, "rate": 1.0, "scale": 1.0})
+
+
+def test_a_pool_without_rate_and_scale_sends_at_its_own():
+    workload = {"pool": "deepseek-r1", "duration": "1min"}
+    own, scaled = (stream_of(scenario_of({**BASE, "workload": {**workload, **more}}, "")) for more in ({}, {"scale": 1.0}))
+    assert len(own.collect()) > 0
+    assert (own.collect() == scaled.collect()).all()
 
 
 # docs/commands.md
@@ -191,8 +199,7 @@ def test_every_flag_of_a_verb_is_documented_and_every_documented_flag_exists(ver
 
 
 def test_the_flags_of_the_program_itself_are_documented():
-    own = flags_of(typer.main.get_command(app))
-    assert documented_flags(section("commands.md", "## servecast")) | COMPLETION == own | COMPLETION
+    assert documented_flags(section("commands.md", "## servecast")) == flags_of(typer.main.get_command(app)) | COMPLETION
 
 
 def test_common_flags_are_those_of_the_verbs_that_simulate():
@@ -262,6 +269,7 @@ def test_every_key_of_a_comparison_is_documented_and_written(folders):
     written = set()
     for path in key_paths(read(folders / "compare" / "compare.json")):
         path = re.sub(r"\.naive\.poisson\.fit\..*", ".naive.KIND.fit", path).replace(".naive.poisson", ".naive.KIND")
+        path = re.sub(r"^(profile|workload)\..*", r"\1", path)
         written.add(re.sub(r"\.curves\.\w+", ".curves.TRAFFIC", path))
     assert written == documented_keys("## compare.json")
 
@@ -366,10 +374,16 @@ def test_examples_open_with_what_they_show_and_are_all_on_the_map():
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(SCENARIOS)
 
 
+def test_every_page_is_on_the_map():
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in text_of("index.md"), page.name
+
+
 def test_the_scenario_that_ships_is_the_one_the_commands_page_tells():
-    workload = load_scenario(ROOT / "experiments" / "demo.toml").workload
-    text = section("commands.md", "## servecast demo")
-    assert f"`{workload.pool}` at {workload.rate:g} requests/s" in text
+    demo = load_scenario(ROOT / "experiments" / "demo.toml")
+    assert (demo.compare.hours, demo.cluster.tp) == (1, 4)
+    told = f"one hour of `{demo.workload.pool}` for `{demo.cluster.model}` on 4 x `{demo.cluster.gpu}`"
+    assert told in " ".join(section("commands.md", "## servecast demo").split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
