@@ -15,6 +15,7 @@ test: check
 
 check: $(VENV)/.dev-ready
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check sim workloads hwprofiles experiments tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 

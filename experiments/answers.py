@@ -7,7 +7,7 @@ from experiments.job import Job, refuse_all_rejected
 from experiments.plan import PlanResult, plan
 from experiments.search import Point
 from experiments.traffic import PER_CLIENT, stream_of
-from experiments.words import clock, seconds
+from experiments.words import clock, count, seconds
 from experiments.workers import cluster_of
 from sim import simulate
 from sim.metrics import Result
@@ -172,7 +172,7 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
     console.say()
     rejected = summary["requests_rejected"]
     console.say(
-        f"{summary['requests']:,} requests on {summary['instances']} instances"
+        f"{count(summary['requests'], 'request')} on {count(summary['instances'], 'instance')}"
         + (f", {rejected:,} rejected as too long" if rejected else "")
         + f"; {summary['request_throughput_rps']:.2f} requests/s, {summary['output_throughput_tps']:,.0f} output tokens/s."
     )

@@ -39,7 +39,7 @@ _FLAGS: dict[str, Any] = {
     "result_dir": Annotated[Path | None, typer.Option(help="Where results go; runs/<name>-<hash> if not said.")],
     "workers": Annotated[int | None, typer.Option(help="Processes that simulate; all cores if not said.")],
     "force": Annotated[bool, typer.Option("--force", help="Replace the results of an earlier run.")],
-    "assert_slo": Annotated[bool, typer.Option("--assert-slo", help="simulate: exit with code 3 where the SLO is missed.")],
+    "assert_slo": Annotated[bool, typer.Option("--assert-slo", help="Exit with code 3 where the SLO is missed.")],
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Print the resolved scenario and stop.")],
     "quiet": Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")],
 }
@@ -53,17 +53,27 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+_ONLY = {"assert_slo": ("simulate",), "workers": ("demo", "plan", "compare")}
+"""Flags that would do nothing for the other verbs."""
+
+
 def with_flags(verb: Callable[..., int]) -> Callable[..., None]:
     """Give a verb the common flags: it gets them as one `Flags`, after its own arguments, and returns its exit code."""
+    taken = [name for name in _FLAGS if verb.__name__ in _ONLY.get(name, (verb.__name__,))]
 
     def command(**arguments: Any) -> None:
         from experiments.job import Flags
 
-        flags = Flags(**{name: arguments.pop(name) for name in _FLAGS})
-        raise typer.Exit(verb(**arguments, flags=flags))
+        flags = Flags(**{name: arguments.pop(name) for name in taken})
+        try:
+            code = verb(**arguments, flags=flags)
+        except KeyboardInterrupt:
+            print("\nstopped; nothing was written", file=sys.stderr)
+            code = 130
+        raise typer.Exit(code)
 
     own = [p for p in signature(verb).parameters.values() if p.name != "flags"]
-    common = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=a, default=_DEFAULTS.get(n)) for n, a in _FLAGS.items()]
+    common = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=_FLAGS[n], default=_DEFAULTS.get(n)) for n in taken]
     command.__signature__ = signature(verb).replace(parameters=[*own, *common], return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
     command.__doc__, command.__name__ = verb.__doc__, verb.__name__
@@ -193,9 +203,6 @@ def main() -> None:
         sys.argv = [sys.argv[0], "--debug", *[word for word in sys.argv[1:] if word != "--debug"]]
     try:
         app()
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
-        sys.exit(130)
     except ValueError as error:
         if debug or not isinstance(error, _user_errors()):
             raise

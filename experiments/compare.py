@@ -110,6 +110,7 @@ def study(scenario: Scenario, seeds: list[int]) -> Question[Hour]:
     answers = dict(zip(kinds, (yield from together(questions))))
     real = searches[PER_CLIENT]
     judged = yield from together([real.at(answers[kind].instances) for kind in scenario.compare.naive])
+    answers[PER_CLIENT] = replace(answers[PER_CLIENT], points=dict(sorted(real.points.items())))
     stream = stream_of(scenario, scenario.seed)
     fits = {kind: stream_of(kind_of(scenario, kind), scenario.seed).description for kind in scenario.compare.naive}
     points = dict(zip(scenario.compare.naive, judged))

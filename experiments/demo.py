@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.answers import answer_compare
 from experiments.job import Flags, Job
+from experiments.words import clock
 
 SCENARIO = "demo.toml"
 
@@ -16,9 +17,9 @@ def answer_demo(flags: Flags) -> int:
     if flags.result_dir is None:
         job.folder = Path("runs") / "demo"
     workload, cluster = job.scenario.workload, job.scenario.cluster
+    when, naive = clock(workload.start or 0.0), ", ".join(job.scenario.compare.naive)
     job.console.note(
-        f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does an hour of {workload.pool} need, "
-        f"for {job.scenario.slo}?\n"
-        f"Sized three ways: client by client, and with naive traffic ({', '.join(job.scenario.compare.naive)})."
+        f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does {workload.pool} need at {when}, "
+        f"for {job.scenario.slo}?\nSized three ways: client by client, and with naive traffic ({naive})."
     )
     return answer_compare(job)

@@ -7,7 +7,7 @@ from experiments.bounds import check_floor, guess_instances
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from experiments.search import Answer, Search
-from experiments.traffic import kind_of, stream_of
+from experiments.traffic import kind_asked, kind_of, stream_of
 from experiments.workers import Collected, Question, Workers, cluster_of, collected
 
 AUTO_REPLICATIONS = 3
@@ -49,7 +49,7 @@ def plan(scenario: Scenario, workers: Workers) -> PlanResult:
     """Search the scenario's workload; UserError where no number of instances can do."""
     require_slo(scenario)
     seeds = judging_seeds(scenario)
-    return PlanResult(workers.answer(question(scenario, scenario.workload.naive, seeds)), seeds, scenario)
+    return PlanResult(workers.answer(question(scenario, kind_asked(scenario), seeds)), seeds, scenario)
 
 
 def question(scenario: Scenario, kind: str, seeds: list[int]) -> Question[Answer]:
@@ -70,9 +70,16 @@ def start_search(scenario: Scenario, kind: str, seeds: list[int]) -> tuple[Searc
 
 def judging_seeds(scenario: Scenario) -> list[int]:
     """Plans are judged on the seeds after the scenario's own, on which naive traffic is fitted."""
-    replications = scenario.plan.replications
-    count = AUTO_REPLICATIONS if replications == "auto" else replications
-    return [scenario.seed + 1 + i for i in range(count)]
+    return [scenario.seed + 1 + i for i in range(_replications(scenario))]
+
+
+def _replications(scenario: Scenario) -> int:
+    """As asked; one by default where seeds change no request: a trace is what it is, and so is a closed loop."""
+    asked, workload = scenario.plan.replications, scenario.workload
+    if asked != "auto":
+        return int(asked)
+    is_fixed = workload.concurrency is not None or (workload.trace is not None and workload.naive == "none")
+    return 1 if is_fixed else AUTO_REPLICATIONS
 
 
 def require_slo(scenario: Scenario) -> None:

@@ -70,6 +70,16 @@ def _naive(name: str) -> str:
     return _known("naive workload", name, KINDS)
 
 
+def _naive_or_none(name: str) -> str:
+    return name if name == "none" else _naive(name)
+
+
+def _replications(value: Any) -> Any:
+    if value != "auto" and not (type(value) is int and 1 <= value <= 100):
+        raise ValueError('expected "auto" or a whole number from 1 to 100')
+    return value
+
+
 def _known(what: str, name: str, names: Any) -> str:
     if name not in names:
         raise ValueError(unknown(what, name, names))
@@ -101,7 +111,7 @@ class Workload(Table):
     duration: Duration | None = None
     rate: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     scale: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
-    naive: Literal["none"] | Naive = "none"
+    naive: Annotated[str, AfterValidator(_naive_or_none)] = "none"
 
     @model_validator(mode="after")
     def _one_source(self) -> "Workload":
@@ -158,7 +168,7 @@ class PlanTable(Table):
     """How `plan` and `compare` search."""
 
     max_instances: Annotated[int, Field(ge=1, le=4096)] = 64
-    replications: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = "auto"
+    replications: Annotated[int | str, BeforeValidator(_replications)] = "auto"
 
 
 class CompareTable(Table):

@@ -13,6 +13,15 @@ from experiments.scenario import Scenario
 
 MOST_BYTES = 1_000_000
 
+_EXPECTED = {
+    "float_type": "expected a number, without a unit",
+    "int_type": "expected a whole number, without a unit",
+    "int_from_float": "expected a whole number",
+    "bool_type": "expected true or false",
+    "string_type": "expected a text in quotes",
+}
+"""pydantic's kinds of mistake in our words, where its own are not plain."""
+
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
     """Read a file and apply `a.b=c` overrides. Paths in it are taken from where the file lies. UserError on any mistake."""
@@ -91,7 +100,7 @@ def _sentence(error: Any, tables: dict[str, Any]) -> str:
         return f"{key}: unknown key{nearest(path[-1], _keys_at(path[:-1]))}"
     if kind == "missing":
         return f"{key}: missing"
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    message = _EXPECTED.get(kind) or str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     message = "; ".join(message.splitlines())
     shown = f" = {_shown(value)}" if path and not isinstance(value, dict) else ""
     return f"{key}{shown}: {message}" if key else message
@@ -128,7 +137,7 @@ def _with_paths(scenario: Scenario, place: str, folder: Path) -> Scenario:
         path = Path(name) if Path(name).is_absolute() else folder / name
         if not path.exists():
             raise UserError(f"{place}: workload.{key} = {_shown(name)}: no such file (looked for {path})")
-        changes[key] = str(path)
+        changes[key] = str(path.resolve())  # so that the resolved scenario finds it from anywhere
     return scenario.model_copy(update={"workload": workload.model_copy(update=changes)}) if changes else scenario
 
 

@@ -31,6 +31,11 @@ def kind_of(scenario: Scenario, kind: str) -> Scenario:
     return scenario.model_copy(update={"workload": workload})
 
 
+def kind_asked(scenario: Scenario) -> str:
+    """The kind of traffic that the scenario itself asks for."""
+    return PER_CLIENT if scenario.workload.naive == "none" else scenario.workload.naive
+
+
 def hour_of(scenario: Scenario, hour: int) -> Scenario:
     """The scenario at one hour, counted from its start, for the length of an hour."""
     start_s = (scenario.workload.start or 0.0) + hour * HOUR_S

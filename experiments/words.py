@@ -15,3 +15,8 @@ def clock(start_s: float) -> str:
     days, minutes = divmod(round(start_s / 60.0), 24 * 60)
     text = f"{minutes // 60:02d}:{minutes % 60:02d}"
     return f"day {days + 1} {text}" if days else text
+
+
+def count(number: int, noun: str) -> str:
+    """`1 instance`, `2 instances`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -116,9 +116,7 @@ class Composition:
         """(query heads, KV heads) of one GPU, the key of the attention tables."""
         return self.model.heads // self.tp, self.model.kv_heads_per_gpu(self.tp)
 
-    def step_ms(
-        self, prompts: int = 0, length: int = 0, decodes: int = 0, context: float = 0
-    ) -> float:
+    def step_ms(self, prompts: int = 0, length: int = 0, decodes: int = 0, context: float = 0) -> float:
         """One step of `prompts` whole prompts of `length` tokens and `decodes` with `context` tokens; all sample."""
         attention = self.prompt_attention_ms(prompts, length) + self.decode_attention_ms(decodes, context)
         return self.tokens_ms(prompts * length + decodes) + attention + self.head_ms(prompts + decodes)

@@ -211,9 +211,7 @@ def _check_limits(max_num_batched_tokens: int, max_num_seqs: int, max_model_len:
         "kv_tokens": (kv_tokens, INT64_MAX),
     }
     mistakes = [
-        f"{name} must be from 1 to {most}, not {value!r}"
-        for name, (value, most) in limits.items()
-        if not 1 <= value <= most
+        f"{name} must be from 1 to {most}, not {value!r}" for name, (value, most) in limits.items() if not 1 <= value <= most
     ]
     if mistakes:
         raise ProfileError("\n".join(mistakes))

@@ -98,9 +98,7 @@ def measure_error(cost: StepCost, composition: Composition) -> FitError:
     errors = []
     for prompts, length, decodes, context in judged_steps(composition):
         composed_ns = composition.step_ms(prompts, length, decodes, context) * 1e6
-        ns = table.step_ns(
-            prompts * length, prompts * length**2, decodes, decodes * context, samples=prompts + decodes
-        )
+        ns = table.step_ns(prompts * length, prompts * length**2, decodes, decodes * context, samples=prompts + decodes)
         errors.append(abs(ns - composed_ns) / composed_ns)
     worst = sorted(errors, reverse=True)
     return FitError(
@@ -165,10 +163,7 @@ def _coefficients(composition: Composition) -> Coefficients:
     grid = [(b, n) for b in FIT_PROMPTS for n in PROMPT_LENGTHS if b * n <= MAX_PREFILL_TOKENS]
     prefill = _fit([(1, b * n, b * n * n) for b, n in grid], [composition.prompt_attention_ms(b, n) for b, n in grid])
     grid = [
-        (b, n)
-        for b in FIT_DECODES
-        for n in CONTEXTS
-        if b * n <= MAX_CONTEXT_TOKENS and composition.is_decode_measured(b, n)
+        (b, n) for b in FIT_DECODES for n in CONTEXTS if b * n <= MAX_CONTEXT_TOKENS and composition.is_decode_measured(b, n)
     ]
     decode = _fit([(1, b, b * n) for b, n in grid], [composition.decode_attention_ms(b, n) for b, n in grid])
     return Coefficients(_ticks(HOST_STEP_MS), _ticks(HOST_SAMPLE_MS), *prefill, *decode)

@@ -52,9 +52,7 @@ class StepTable:
         self.decode_context_ticks = decode_context_ticks
         """d2, for each token of context of a decode."""
 
-    def step_ns(
-        self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int
-    ) -> int:
+    def step_ns(self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int) -> int:
         """Nanoseconds of a step, within the limits the table was made for.
 
         prefill_work is the sum of n*(n + 2*past) over the prefill chunks (n new tokens after `past` computed ones);

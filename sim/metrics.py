@@ -1,7 +1,7 @@
 """TTFT, TPOT, goodput and the rest, as functions of the tables that a run leaves behind.
 
-Definitions are those of docs/glossary.md (vLLM's, where the field agrees). Percentiles are linear, as numpy's; a request
-that was rejected or cut counts as infinitely late, so that a cluster which refuses work never looks better for it.
+Definitions are those of docs/glossary.md (vLLM's, where the field agrees). Percentiles are linear, as numpy's; a
+request that was rejected or cut counts there as infinitely late, so that a cluster which refuses work never looks better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,20 +84,29 @@ def percentile(values: np.ndarray, q: float) -> float:
 def term_value(result: Result, term: Term, latencies: Mapping[str, np.ndarray] | None = None) -> float:
     """What a term about the run limits, in seconds: a percentile, the mean or the maximum of its metric.
 
-    itl is pooled over all gaps of all requests.
+    A percentile and the maximum count requests that were not served as infinite; the mean is of the served ones. The
+    mean and percentiles of itl are over all gaps of all requests.
     """
-    unserved = int(np.sum(~is_done(result.records)))
-    if term.metric == "itl" and not unserved:
-        if term.stat == "mean":
-            return histogram.mean(result.gaps) / 1e9
-        if term.stat == "max":
-            return float(np.max(result.records["itl_max_ns"], initial=0)) / 1e9
-        return histogram.percentile(result.gaps, term.percentile or 0.0) / 1e9
+    if term.metric == "itl" and term.stat != "max":
+        return _pooled_gaps_s(result, term)
     values = (latencies or result.latencies_s())[term.metric]
     values = values[~np.isnan(values)]
+    if term.percentile is None:
+        values = values[np.isfinite(values)]
     if not len(values):
         return 0.0  # one-token answers alone: nothing that a limit could bind
     return float(np.mean(values)) if term.percentile is None else percentile(values, term.percentile)
+
+
+def _pooled_gaps_s(result: Result, term: Term) -> float:
+    """The mean or a percentile of all token gaps; a request that was not served counts as one infinite gap."""
+    if term.percentile is None:
+        return histogram.mean(result.gaps) / 1e9 if result.gaps else 0.0
+    gaps, unserved = sum(result.gaps.values()), int(np.sum(~is_done(result.records)))
+    share = term.percentile / 100.0 * (gaps + unserved)
+    if share > gaps:
+        return float("inf")
+    return histogram.percentile(result.gaps, 100.0 * share / gaps) / 1e9 if gaps else 0.0
 
 
 def good_requests(result: Result, slo: Slo, latencies: Mapping[str, np.ndarray] | None = None) -> np.ndarray:

@@ -105,7 +105,7 @@ class VllmScheduler:
             if computed + tokens > request.kv_slots and not self._make_room(request, computed + tokens, batch):
                 break
             budget -= tokens
-            if tokens == 1 and computed:
+            if tokens == 1:  # not the first: who runs has computed some before
                 decodes += 1
                 context += computed + 1
                 requests.append(request)

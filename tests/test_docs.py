@@ -86,7 +86,8 @@ def folders(tmp_path_factory):
     """The examples, and a run of naive traffic, as their verbs leave them."""
     out = tmp_path_factory.mktemp("runs")
     for name, verb in SCENARIOS.items():
-        code, _ = run(verb, EXAMPLES / f"{name}.toml", "--workers", 1, "--quiet", "--result-dir", out / name)
+        workers = () if verb == "simulate" else ("--workers", 1)
+        code, _ = run(verb, EXAMPLES / f"{name}.toml", *workers, "--quiet", "--result-dir", out / name)
         assert code == 0, name
     naive = ["--set", "workload.naive=poisson", "--set", "workload.duration=10min", "--result-dir", out / "naive"]
     assert run("simulate", EXAMPLES / "one_hour.toml", "--quiet", *naive)[0] == 0

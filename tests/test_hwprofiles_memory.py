@@ -26,18 +26,14 @@ def test_every_byte_of_the_usable_memory_is_spent_once(combination, utilization,
 @given(st.sampled_from(COMBINATIONS), UTILIZATIONS, UTILIZATIONS)
 def test_more_memory_is_never_fewer_blocks(combination, one, other):
     gpu, model, tp = combination
-    low, high = (
-        memory_budget(gpu, model, tp=tp, gpu_memory_utilization=u).blocks for u in sorted((one, other))
-    )
+    low, high = (memory_budget(gpu, model, tp=tp, gpu_memory_utilization=u).blocks for u in sorted((one, other)))
     assert low <= high
 
 
 @given(st.sampled_from(COMBINATIONS), st.integers(1, 32_768), st.integers(1, 32_768))
 def test_a_larger_batch_is_never_more_blocks(combination, one, other):
     gpu, model, tp = combination
-    few, many = (
-        memory_budget(gpu, model, tp=tp, max_num_batched_tokens=tokens).blocks for tokens in sorted((one, other))
-    )
+    few, many = (memory_budget(gpu, model, tp=tp, max_num_batched_tokens=tokens).blocks for tokens in sorted((one, other)))
     assert few >= many
 
 
@@ -51,9 +47,7 @@ def test_kv_bytes_of_a_token_are_keys_and_values_of_all_layers(model, expected):
 def test_the_memory_that_vllm_reported_for_llama_3_8b_is_met():
     """vllm pull request 10511: of 79.22 GiB x 0.9, weights 14.96, activations 1.26, other 1.79, KV blocks 53.29."""
     gpu = replace(load_gpu("h100"), reported_memory_gib=79.22)
-    budget = memory_budget(
-        gpu, "llama-3.1-8b", gpu_memory_utilization=0.9, max_num_batched_tokens=8192, max_num_seqs=256
-    )
+    budget = memory_budget(gpu, "llama-3.1-8b", gpu_memory_utilization=0.9, max_num_batched_tokens=8192, max_num_seqs=256)
     assert budget.weight_bytes / GIB == pytest.approx(14.96, abs=0.01)
     assert budget.activation_bytes / GIB == pytest.approx(1.26, abs=0.06)
     assert budget.kv_bytes / GIB == pytest.approx(53.29, abs=0.1)

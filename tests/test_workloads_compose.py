@@ -129,7 +129,7 @@ def test_lengths_change_with_the_block() -> None:
 
 
 def test_neither_rate_nor_scale_means_the_sources_own_rate() -> None:
-    own, scaled = (compose(pool(), "20h", "10min", scale=scale, clients=[35]).collect() for scale in (None, 1.0))
+    own, scaled = (compose(pool(), "20h", "10min", scale=scale).collect() for scale in (None, 1.0))
     assert own.tobytes() == scaled.tobytes()
 
 

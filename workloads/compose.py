@@ -36,7 +36,8 @@ def compose(
     """The pool's traffic from `start` (its own clock) for `duration`, as a stream.
 
     `rate` is the mean of the total in requests/s over the span of the clients used; `scale`, in its place, a factor on every
-    client's rate; neither means the source's own. `clients` are client numbers; none means all. Raises WorkloadError for settings that cannot be.
+    client's rate; neither means the source's own. `clients` are client numbers; none means all. Raises WorkloadError for
+    settings that cannot be.
     max_tokens of every request is the longest answer published for the pool.
     """
     start_s, duration_s = parse_duration_s(start, "start"), parse_duration_s(duration)

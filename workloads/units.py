@@ -3,7 +3,7 @@
 import math
 import re
 
-from workloads.errors import WorkloadError
+from workloads.errors import WorkloadError, nearest
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -24,5 +24,7 @@ def _parse_text(text: str, what: str) -> float:
         raise WorkloadError(f"{what}: expected a number and a unit ({', '.join(SECONDS)}), got {text[:40]!r}")
     number, unit = found.groups()
     if unit and unit not in SECONDS:
-        raise WorkloadError(f"{what}: unknown unit {unit!r} in {text[:40]!r}; units: {', '.join(SECONDS)}")
+        raise WorkloadError(
+            f"{what}: unknown unit {unit!r} in {text[:40]!r}{nearest(unit, SECONDS)}; units: {', '.join(SECONDS)}"
+        )
     return float(number) * SECONDS[unit or "s"]
