@@ -5,6 +5,7 @@ The verbs differ in the middle only; what is the same for all is here: flags, ch
 
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -54,7 +55,7 @@ class Job:
         self.console = Console(flags.quiet)
         self.scenario = _resolved(load_scenario(path, _overrides(flags)), path)
         self.folder = flags.result_dir or default_folder(verb, self.scenario)
-        self.command = shlex.join(["servecast", *sys.argv[1:]])
+        self.command = shlex.join([*_program(), *sys.argv[1:]])
         self.workers = flags.workers or default_workers()
         self._wall, self._cpu = time.monotonic(), sum(os.times()[:4])  # CPU of workers that ended included
 
@@ -134,6 +135,13 @@ def refuse_all_rejected(result: Result) -> None:
             f"or the {result.kv_blocks - 1:,} usable KV blocks (the longest prompt has {longest:,} tokens); "
             "expected a workload or an engine that fits"
         )
+
+
+def _program() -> list[str]:
+    """How this program is called from here: by name where it is on the path, else as it was."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return ["python", "-m", "experiments"]
+    return ["servecast"] if shutil.which("servecast") else [sys.argv[0]]
 
 
 def _overrides(flags: Flags) -> list[str]:
