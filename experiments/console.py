@@ -1,9 +1,15 @@
-"""What a person sees while a command runs and when it is done. Results go to standard output, progress to standard error."""
+"""What a person sees while a command runs and when it is done: answers on standard output, progress on standard error."""
 
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+EVERY_S = 5.0
+"""Between two lines of progress in a log."""
 
 
 class Console:
@@ -12,33 +18,31 @@ class Console:
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self.started = time.monotonic()
-        self._on_terminal = sys.stderr.isatty()
-        self._last = self.started
-        self._line_open = False
+        self._told = self.started
+        self._status: Status | None = None
 
     def say(self, text: str = "") -> None:
         """A line of the answer."""
-        self._close_line()
+        self._end_progress()
         print(text)
 
     def note(self, text: str) -> None:
         """A remark that a pipe does not want."""
         if not self.quiet:
-            self._close_line()
+            self._end_progress()
             print(text, file=sys.stderr, flush=True)
 
     def progress(self, text: str) -> None:
-        """Where we are: one line that is written over on a terminal, a line every few seconds in a log."""
-        now = time.monotonic()
-        if self.quiet or now - self._last < (0.1 if self._on_terminal else 5.0):
+        """Where we are: one line that changes on a terminal, a line every few seconds in a log."""
+        if self.quiet:
             return
-        self._last = now
-        text = f"  {text} · {now - self.started:.0f} s"
-        if self._on_terminal:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-            self._line_open = True
-        else:
-            print(text, file=sys.stderr, flush=True)
+        now = time.monotonic()
+        text = f"{text} · {now - self.started:.0f} s"
+        if sys.stderr.isatty():
+            self._show(text)
+        elif now - self._told >= EVERY_S:
+            self._told = now
+            print(f"  {text}", file=sys.stderr, flush=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Aligned columns parted by `|`, which a spreadsheet splits too."""
@@ -49,10 +53,18 @@ class Console:
             if i == 0:
                 self.say("-|-".join("-" * len(pad("")) for pad in pads))
 
-    def _close_line(self) -> None:
-        if self._line_open:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._line_open = False
+    def _show(self, text: str) -> None:
+        if self._status is None:
+            from rich.console import Console as Terminal
+
+            self._status = Terminal(stderr=True).status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def _end_progress(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 def _pad(column: Sequence[str]) -> Callable[[str], str]:
