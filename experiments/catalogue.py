@@ -9,7 +9,7 @@ from experiments.errors import UserError, unknown
 from experiments.words import seconds
 from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
 from workloads import ClientPool, compose, known_pools, naive, parse_duration_s
-from workloads.stream import save
+from workloads.stream_file import save
 
 
 class Span(NamedTuple):

@@ -11,7 +11,7 @@ from experiments.errors import UserError
 from experiments.plan import judging_seeds, require_slo, start_search
 from experiments.scenario import Scenario
 from experiments.search import Answer, Point, Search
-from experiments.traffic import HOUR_S, PER_CLIENT, hour_of, kind_of, pool_of, stream_of
+from experiments.traffic import HOUR_S, PER_CLIENT, hour_at, kind_of, stream_of
 from experiments.workers import Question, Workers, together
 from sim.metrics import Result
 
@@ -87,20 +87,21 @@ def compare(scenario: Scenario, workers: Workers) -> Comparison:
         raise UserError(f'workload.naive = "{workload.naive}": compare plays naive traffic beside the real; expected "none"')
     if workload.concurrency is not None or workload.trace is not None:
         raise UserError("compare needs a pool of clients (workload.pool or workload.servegen): it looks at hours of its clock")
-    _require_hours(scenario)
+    starts = [(workload.start or 0.0) + i * HOUR_S for i in range(scenario.compare.hours)]
+    studies = [hour_at(scenario, start_s) for start_s in starts]
     seeds = judging_seeds(scenario)
     hours: list[Hour] = []
     first_results: dict[str, Result] = {}
     for begin in range(0, scenario.compare.hours, HOURS_AT_ONCE):
-        some = range(begin, min(begin + HOURS_AT_ONCE, scenario.compare.hours))
-        hours += workers.answer(together([study(hour_of(scenario, i), seeds) for i in some]))
+        some = slice(begin, begin + HOURS_AT_ONCE)
+        hours += workers.answer(together([study(*hour, seeds) for hour in zip(studies[some], starts[some])]))
         first_results = first_results or hours[0].first_results()
         hours = [_slim(hour) for hour in hours]
     return Comparison(hours, first_results, seeds, scenario)
 
 
-def study(scenario: Scenario, seeds: list[int]) -> Question[Hour]:
-    """One hour."""
+def study(scenario: Scenario, start_s: float, seeds: list[int]) -> Question[Hour]:
+    """One hour; `start_s` is its place among the hours, which may lie past the end of the pool's data."""
     kinds = [PER_CLIENT, *scenario.compare.naive]
     searches: dict[str, Search] = {}
     questions = []
@@ -114,18 +115,7 @@ def study(scenario: Scenario, seeds: list[int]) -> Question[Hour]:
     stream = stream_of(scenario, scenario.seed)
     fits = {kind: stream_of(kind_of(scenario, kind), scenario.seed).description for kind in scenario.compare.naive}
     points = dict(zip(scenario.compare.naive, judged))
-    return Hour(scenario.workload.start or 0.0, stream.description, answers, points, fits)
-
-
-def _require_hours(scenario: Scenario) -> None:
-    """UserError for hours that the pool has no data of."""
-    workload = scenario.workload
-    pool, start_h = pool_of(workload.pool, workload.servegen), (workload.start or 0.0) / HOUR_S
-    if start_h + scenario.compare.hours > pool.duration_s / HOUR_S:
-        raise UserError(
-            f"compare.hours = {scenario.compare.hours} from workload.start = {start_h:g} h on: "
-            f"pool {pool.name} has {pool.duration_s / HOUR_S:g} h of data; expected hours inside it"
-        )
+    return Hour(start_s, stream.description, answers, points, fits)
 
 
 def _slim(hour: Hour) -> Hour:

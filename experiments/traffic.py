@@ -6,10 +6,11 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from workloads import ClientPool, Stream, compose, concurrency, naive
-from workloads.stream import load
+from workloads.stream_file import load
 
 PER_CLIENT = "per_client"
 HOUR_S = 3600.0
+DAY_S = 86400.0
 
 
 def stream_of(scenario: Scenario, seed: int | None = None) -> Any:
@@ -36,10 +37,19 @@ def kind_asked(scenario: Scenario) -> str:
     return PER_CLIENT if scenario.workload.naive == "none" else scenario.workload.naive
 
 
-def hour_of(scenario: Scenario, hour: int) -> Scenario:
-    """The scenario at one hour, counted from its start, for the length of an hour."""
-    start_s = (scenario.workload.start or 0.0) + hour * HOUR_S
-    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"start": start_s, "duration": HOUR_S})})
+def hour_at(scenario: Scenario, start_s: float) -> Scenario:
+    """The scenario for one hour from `start_s` on; past the end of the pool's data its days come again."""
+    pool = pool_of(scenario.workload.pool, scenario.workload.servegen)
+    period_s = pool.duration_s // DAY_S * DAY_S or pool.duration_s
+    inside_s = start_s % period_s if start_s + HOUR_S > pool.duration_s else start_s
+    if inside_s + HOUR_S > pool.duration_s:
+        raise UserError(
+            f"workload.start: an hour from {start_s / HOUR_S:g} h on runs over the end of pool {pool.name}'s "
+            f"{pool.duration_s / HOUR_S:g} h of data; expected a start at a whole hour"
+        )
+    return scenario.model_copy(
+        update={"workload": scenario.workload.model_copy(update={"start": inside_s, "duration": HOUR_S})}
+    )
 
 
 def _per_client(scenario: Scenario, seed: int) -> Stream:

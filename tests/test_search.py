@@ -9,6 +9,7 @@ from experiments.bounds import check_floor, guess_instances
 from experiments.errors import UserError
 from experiments.scenario_file import scenario_of
 from experiments.search import Search
+from experiments.traffic import hour_at
 from experiments.workers import Collected, Run, Workers, cluster_of, together
 from sim import RECORD, Result
 from sim.request import STOP
@@ -118,3 +119,13 @@ def test_one_process_and_two_give_the_same_bytes():
     assert [r.records.tobytes() for r in first] == [r.records.tobytes() for r in second]
     assert one.played == two.played == 4
     assert len({r.records.tobytes() for r in first}) == 4
+
+
+def test_hours_past_the_end_of_the_data_repeat_its_days():
+    day = scenario()
+    assert hour_at(day, 3600.0).workload.start == 3600.0
+    assert hour_at(day, 23 * 3600.0).workload.start == 23 * 3600.0
+    assert hour_at(day, 25 * 3600.0).workload.start == 3600.0
+    assert hour_at(day, 25 * 3600.0).workload.duration == 3600.0
+    with pytest.raises(UserError, match="expected a start at a whole hour"):
+        hour_at(day, 23.5 * 3600.0)
