@@ -1,10 +1,10 @@
 """Workloads: who asks for what, and when. A leaf: knows nothing of hardware or of the simulator.
 
 Reading order: stream.py (the tables in which the parts meet), numerics.py (numbers that are the same on every
-machine), arrivals.py and lengths.py (when, and how long), clients.py (who), compose.py (all clients, superposed),
+machine), arrivals.py and lengths.py (when, and how long), pool_data.py (who), compose.py (all clients, superposed),
 naive.py (one aggregate source, the thing to compare with), closed.py (N requests always in flight). At the edges:
-stream_file.py and pool_file.py are the files we write, servegen.py reads the published client data, fit_pool.py
-makes a shipped pool of them and pool_check.py measures it.
+stream_file.py and pool_file.py are the files we write, servegen.py reads the published client data, clients.py gives
+pools by name or path, fit_pool.py makes a shipped pool of the data and pool_check.py measures it.
 
 The names below load their file when first used: importing the package alone loads no numpy.
 """

@@ -168,6 +168,15 @@ def weibull_shape(cv: np.ndarray) -> np.ndarray:
     return 0.5 * (low + high)
 
 
+def pauses(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Seconds of pause of each window [clients, windows], from requests, reported CV, and family and shape of the bulk."""
+    result = np.zeros(count.shape)
+    weibull = (count > 0) & (family == WEIBULL)
+    bulk_cv = gap_cv(family[weibull], shape[weibull])
+    result[weibull] = pause_for_cv(count[weibull], cv[weibull], bulk_cv)
+    return result
+
+
 def pause_for_cv(count: np.ndarray, cv: np.ndarray, bulk_cv: np.ndarray) -> np.ndarray:
     """Seconds of the one pause g that lifts a bulk of CV b to the reported CV among n gaps in 600 s; else 0.
 

@@ -1,23 +1,21 @@
-"""Client pools: many clients, each with its own rate, burstiness and lengths over the days of the data.
+"""Client pools by name or path: many clients, each with its own rate, burstiness and lengths over days.
 
-A pool is arrays, not objects: [clients, windows] for arrivals (windows of 600 s), one sketch per client and 6 h block
-for lengths. Times are seconds in the pool's own clock (0 is midnight of its first day).
+A reader of files is imported where it is used, so that naming the pools is quick.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrivals import WINDOW_S, Flow
+from workloads.arrivals import WINDOW_S
+from workloads.describe import describe
 from workloads.errors import WorkloadError, nearest
-from workloads.lengths import BLOCK_S, LengthTable
+from workloads.pool_data import PoolData
 
 POOLS = Path(__file__).parent / "pools"
 MISSING = ("drop", "impute")
@@ -32,30 +30,8 @@ class Client(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClientPool:
-    """Clients that have both arrivals and lengths, and what is known of those that have arrivals alone.
-
-    count, cv, shape, pause_s: float64 [clients, windows]: requests, reported CV of the gaps, shape of the bulk's gaps
-    and seconds of the window's one pause; family: int8, a code of arrivals.FAMILIES. A window without traffic has
-    count 0. length_row: int32 [clients, blocks], row in each table of lengths or -1. absent_count: float64 [windows],
-    requests of the clients left out. gap: bool [windows], no data of any client.
-    """
-
-    name: str
-    client_ids: np.ndarray
-    count: np.ndarray
-    cv: np.ndarray
-    family: np.ndarray
-    shape: np.ndarray
-    pause_s: np.ndarray
-    length_row: np.ndarray
-    lengths: dict[str, LengthTable]
-    max_output_tokens: int
-    absent_ids: tuple[int, ...]
-    absent_count: np.ndarray
-    gap: np.ndarray
-    imputed_ids: tuple[int, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+class ClientPool(PoolData):
+    """A pool as users meet it: the arrays and rates of PoolData, where to get one, and how to describe it."""
 
     @classmethod
     def load(cls, name: str) -> ClientPool:
@@ -64,7 +40,7 @@ class ClientPool:
 
         if name not in known_pools():
             raise WorkloadError(f"no client pool {name!r}{nearest(name, known_pools())}; known: {', '.join(known_pools())}")
-        return read_pool(POOLS / f"{name}.npz")
+        return cls(**vars(read_pool(POOLS / f"{name}.npz")))
 
     @classmethod
     def from_servegen(cls, path: str | os.PathLike[str], missing: str = "drop") -> ClientPool:
@@ -78,17 +54,7 @@ class ClientPool:
 
         if missing not in MISSING:
             raise WorkloadError(f"missing: expected one of {', '.join(MISSING)}, got {missing!r}{nearest(missing, MISSING)}")
-        return pool_of(read_servegen(path), missing)
-
-    @property
-    def windows(self) -> int:
-        """Number of 600 s windows."""
-        return self.count.shape[1]
-
-    @property
-    def duration_s(self) -> float:
-        """Length of the data."""
-        return self.windows * WINDOW_S
+        return cls(**vars(pool_of(read_servegen(path), missing)))
 
     @property
     def clients(self) -> list[Client]:
@@ -98,61 +64,11 @@ class ClientPool:
             for index, number in enumerate(self.client_ids)
         ]
 
-    def rate_rps(self, start_s: float, duration_s: float, clients: np.ndarray | None = None) -> float:
-        """Native mean rate over a span, of the pool or of the clients at these indices; gaps in the data count as 0."""
-        count = self.count if clients is None else self.count[clients]
-        return _requests_in(count, start_s, duration_s) / duration_s
-
-    def present_share(self, start_s: float, duration_s: float) -> float:
-        """Share of the span's requests that belong to the pool's clients, the others having no lengths; 1 of none."""
-        present = _requests_in(self.count, start_s, duration_s)
-        absent = _requests_in(self.absent_count[None, :], start_s, duration_s)
-        return present / (present + absent) if present + absent > 0 else 1.0
-
-    def gaps_s(self) -> list[tuple[float, float]]:
-        """Spans (start, end) in which the source holds no data of any client. They are not low load: leave them out."""
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], self.gap.astype(np.int8), [0]))))
-        return [(float(a) * WINDOW_S, float(b) * WINDOW_S) for a, b in edges.reshape(-1, 2)]
-
-    def flow(self, client: int, window: int, scale: float = 1.0) -> Flow:
-        """How the client at this index sends in a window, at `scale` times its rate; a pause keeps its seconds."""
-        return Flow(
-            requests=scale * float(self.count[client, window]),
-            family=int(self.family[client, window]),
-            shape=float(self.shape[client, window]),
-            pause_s=float(self.pause_s[client, window]),
-        )
-
     def describe(self) -> dict[str, Any]:
         """Plain values that characterise the pool: who, how much, how long, what is missing, from where."""
-        from workloads.describe import describe
-
         return describe(self)
 
 
 def known_pools() -> list[str]:
     """Names of the pools shipped with the package."""
     return sorted(path.stem for path in POOLS.glob("*.npz"))
-
-
-def block_of(window: int) -> int:
-    """The 6 h block of lengths in which a window lies."""
-    return int(window * WINDOW_S // BLOCK_S)
-
-
-def overlaps(start_s: float, duration_s: float, windows: int) -> Iterator[tuple[int, float]]:
-    """(window, share of it) for each window that a span touches."""
-    end_s = start_s + duration_s
-    for window in range(int(start_s // WINDOW_S), min(math.ceil(end_s / WINDOW_S), windows)):
-        covered = min(end_s, (window + 1) * WINDOW_S) - max(start_s, window * WINDOW_S)
-        if covered > 0:
-            yield window, covered / WINDOW_S
-
-
-def _requests_in(count: np.ndarray, start_s: float, duration_s: float) -> float:
-    """Expected requests of a span. fsum is exact before its one rounding, so order and machine do not matter."""
-    return math.fsum(
-        share * float(requests)
-        for window, share in overlaps(start_s, duration_s, count.shape[1])
-        for requests in count[:, window]
-    )

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from workloads.arrivals import WINDOW_S, Flow, Renewal, pause_start_s, to_operational, to_seconds
-from workloads.clients import ClientPool, block_of, overlaps
 from workloads.errors import WorkloadError, raise_all
 from workloads.numerics import Purpose, stream_key, uniforms
+from workloads.pool_data import PoolData, block_of, overlaps
 from workloads.stream import CLIENT_SHIFT, NS_PER_S, STREAM, Stream, new_rows
 from workloads.units import parse_duration_s
 
@@ -25,7 +25,7 @@ _WINDOW_NS = round(WINDOW_S * NS_PER_S)
 
 
 def compose(
-    pool: ClientPool,
+    pool: PoolData,
     start: float | str = 0.0,
     duration: float | str = "1h",
     rate: float | None = None,
@@ -55,7 +55,7 @@ def compose(
 class _Composition:
     """What is to be generated; `blocks` generates it, once per call."""
 
-    pool: ClientPool
+    pool: PoolData
     start_s: float
     duration_s: float
     scale: float
@@ -149,7 +149,7 @@ class _Player:
         return arrival_ns[: np.searchsorted(arrival_ns, duration_ns)]
 
 
-def _check_span(pool: ClientPool, start_s: float, duration_s: float) -> None:
+def _check_span(pool: PoolData, start_s: float, duration_s: float) -> None:
     if duration_s <= 0.0:
         raise WorkloadError("duration: expected more than 0 s")
     if start_s + duration_s > pool.duration_s:
@@ -170,7 +170,7 @@ def _factor(rate: float | None, scale: float | None, native_rps: float) -> float
     return float(value) / native_rps if name == "rate" else float(value)
 
 
-def _chosen(pool: ClientPool, clients: Sequence[int] | None) -> np.ndarray:
+def _chosen(pool: PoolData, clients: Sequence[int] | None) -> np.ndarray:
     """Indices of the clients to use, ascending."""
     if clients is None:
         return np.arange(len(pool.client_ids))
@@ -181,7 +181,7 @@ def _chosen(pool: ClientPool, clients: Sequence[int] | None) -> np.ndarray:
     return np.array(sorted({place[number] for number in clients}))
 
 
-def _unknown_client(pool: ClientPool, number: int) -> str:
+def _unknown_client(pool: PoolData, number: int) -> str:
     why = "has no length data in" if number in pool.absent_ids else "is not in"
     return f"clients: client {number} {why} pool {pool.name}; see describe()"
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from workloads.arrivals import WINDOW_S
-from workloads.clients import ClientPool
 from workloads.lengths import BLOCK_S, FIELDS
+from workloads.pool_data import PoolData
 
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 _GRID = 1024  # evenly spaced probabilities that stand for one sketch
 
 
-def describe(pool: ClientPool) -> dict[str, Any]:
+def describe(pool: PoolData) -> dict[str, Any]:
     """See ClientPool.describe. Rates are means over 600 s windows with data; lengths are weighted by requests."""
     with_data = ~pool.gap
     total = pool.count.sum(axis=0)[with_data]
@@ -48,7 +48,7 @@ def describe(pool: ClientPool) -> dict[str, Any]:
     }
 
 
-def _lengths(pool: ClientPool, name: str) -> dict[str, float]:
+def _lengths(pool: PoolData, name: str) -> dict[str, float]:
     """Mean and quantiles of the mixture of all clients and blocks."""
     table, weight = pool.lengths[name], np.zeros(len(pool.lengths[name].mean))
     per_block = round(BLOCK_S / WINDOW_S)

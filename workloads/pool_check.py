@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from workloads.arrivals import WINDOW_S, Flow, Renewal, pause_start_s, to_seconds
-from workloads.clients import ClientPool
 from workloads.lengths import BLOCK_S, FIELDS, LengthTable
 from workloads.numerics import Purpose, stream_key, uniforms
+from workloads.pool_data import PoolData
 from workloads.servegen import Pmf, ServegenData
 
 _GRID = 4096  # evenly spaced probabilities that stand for a sketch's distribution
@@ -28,7 +28,7 @@ class BlockError(NamedTuple):
     p99_frac: float
 
 
-def sketch_errors(pool: ClientPool, data: ServegenData) -> dict[str, dict[str, float]]:
+def sketch_errors(pool: PoolData, data: ServegenData) -> dict[str, dict[str, float]]:
     """Per field: worst block's KS, errors of mean and p99, and the request-weighted p90 of client-block KS."""
     result = {}
     for name in FIELDS:
@@ -50,7 +50,7 @@ def sketch_errors(pool: ClientPool, data: ServegenData) -> dict[str, dict[str, f
     return result
 
 
-def composed_errors(pool: ClientPool, data: ServegenData, seed: int = 1, windows: int = 4000) -> dict[str, float]:
+def composed_errors(pool: PoolData, data: ServegenData, seed: int = 1, windows: int = 4000) -> dict[str, float]:
     """Composed against published: total rate, sample CV of gaps, mean lengths per block, each drawn anew.
 
     CVs are compared in up to `windows` active client-windows, picked by hash, with at least 300 requests and a reported
@@ -69,7 +69,7 @@ def composed_errors(pool: ClientPool, data: ServegenData, seed: int = 1, windows
     }
 
 
-def _cv_ratios(pool: ClientPool, data: ServegenData, seed: int, windows: int) -> tuple[np.ndarray, ...]:
+def _cv_ratios(pool: PoolData, data: ServegenData, seed: int, windows: int) -> tuple[np.ndarray, ...]:
     """Generated over reported CV, published requests and generated requests of the client-windows looked at."""
     published = np.stack([data.traces[int(c)]["count"] for c in pool.client_ids])
     reported = np.stack([data.traces[int(c)]["cv"] for c in pool.client_ids])
@@ -86,7 +86,7 @@ def _cv_ratios(pool: ClientPool, data: ServegenData, seed: int, windows: int) ->
     return ratio, requests, sent
 
 
-def _played(pool: ClientPool, client: int, window: int, seed: int) -> np.ndarray:
+def _played(pool: PoolData, client: int, window: int, seed: int) -> np.ndarray:
     """Arrivals (s into the window) of one client-window on its own."""
     flow: Flow = pool.flow(client, window)
     number = int(pool.client_ids[client])
@@ -95,7 +95,7 @@ def _played(pool: ClientPool, client: int, window: int, seed: int) -> np.ndarray
     return np.minimum(to_seconds(flow, renewal.advance(flow.requests, flow.family, flow.shape)), WINDOW_S)
 
 
-def _drawn_mean_error(pool: ClientPool, data: ServegenData, name: str, seed: int) -> float:
+def _drawn_mean_error(pool: PoolData, data: ServegenData, name: str, seed: int) -> float:
     """Largest relative error over blocks of the mean of draws, `_DRAWS` stratified draws a client."""
     worst = 0.0
     for block in range(pool.length_row.shape[1]):
@@ -110,7 +110,7 @@ def _drawn_mean_error(pool: ClientPool, data: ServegenData, name: str, seed: int
     return worst
 
 
-def _members(pool: ClientPool, data: ServegenData, block: int) -> list[tuple[int, float, dict[str, Pmf]]]:
+def _members(pool: PoolData, data: ServegenData, block: int) -> list[tuple[int, float, dict[str, Pmf]]]:
     """(row in the tables, published requests, published PMFs) of every client that sends in the block."""
     per_block = round(BLOCK_S / WINDOW_S)
     members = []

@@ -18,12 +18,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, held_shape
-from workloads.clients import ClientPool
+from workloads.arrivals import GAMMA, WEIBULL, held_shape, pauses
 from workloads.errors import WorkloadError
 from workloads.lengths import FIELDS, KNOTS, PER_TOKEN, LengthTable
 from workloads.numerics import exp, log
-from workloads.servegen_pool import pauses
+from workloads.pool_data import PoolData
 from workloads.whole_file import written_whole
 
 FORMAT_VERSION: Final = 1
@@ -52,7 +51,7 @@ _BROKEN: Final = (
 )
 
 
-def write_pool(pool: ClientPool, path: str | os.PathLike[str], provenance: dict[str, Any]) -> int:
+def write_pool(pool: PoolData, path: str | os.PathLike[str], provenance: dict[str, Any]) -> int:
     """Writes the pool, whole or not at all, over an earlier file of that name; returns the bytes written."""
     target = Path(path)
     with written_whole(target) as part:
@@ -60,7 +59,7 @@ def write_pool(pool: ClientPool, path: str | os.PathLike[str], provenance: dict[
     return target.stat().st_size
 
 
-def read_pool(path: str | os.PathLike[str]) -> ClientPool:
+def read_pool(path: str | os.PathLike[str]) -> PoolData:
     """The pool of a file, named by the file. Raises WorkloadError for anything that is not one."""
     source = Path(path)
     try:
@@ -75,7 +74,7 @@ def read_pool(path: str | os.PathLike[str]) -> ClientPool:
         raise WorkloadError(f"{source}: not a client pool: {error}") from error
 
 
-def _encoded(pool: ClientPool, provenance: dict[str, Any]) -> dict[str, np.ndarray]:
+def _encoded(pool: PoolData, provenance: dict[str, Any]) -> dict[str, np.ndarray]:
     active = pool.count > 0
     weibull = active & (pool.family == WEIBULL)
     about = {
@@ -106,13 +105,13 @@ def _encoded(pool: ClientPool, provenance: dict[str, Any]) -> dict[str, np.ndarr
     return arrays
 
 
-def _decoded(arrays: dict[str, np.ndarray], name: str) -> ClientPool:
+def _decoded(arrays: dict[str, np.ndarray], name: str) -> PoolData:
     about = json.loads(arrays["about"].tobytes())
     if about.get("format") != FORMAT_VERSION:
         raise ValueError(f"format {about.get('format')!r}, expected {FORMAT_VERSION}")
     windows, clients = int(arrays["windows"][0]), len(arrays["client_ids"])
     count = _whole(arrays["requests"]).reshape(clients, windows).astype(np.float64)
-    return ClientPool(
+    return PoolData(
         name=name,
         client_ids=arrays["client_ids"].astype(np.int32),
         count=count,

@@ -1,4 +1,4 @@
-"""Published client data made into a ClientPool: the arrival model of every window, a sketch of every length table."""
+"""Published client data made into a pool: the arrival model of every window, a sketch of every length table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, gap_cv, held_shape, pause_for_cv, weibull_shape
-from workloads.clients import ClientPool, block_of
+from workloads.arrivals import GAMMA, WEIBULL, gap_cv, held_shape, pauses, weibull_shape
 from workloads.lengths import FIELDS, KNOTS, LengthTable, sketch_knots
 from workloads.numerics import log
+from workloads.pool_data import PoolData, block_of
 from workloads.servegen import Pmf, ServegenData
 
 
-def pool_of(data: ServegenData, missing: str = "drop") -> ClientPool:
+def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
     """The pool of the clients that have lengths; with `missing="impute"` the others borrow lengths and are marked."""
     absent = [client for client in data.traces if not data.lengths.get(client)]
     donors = _donors(data, absent) if missing == "impute" else {}
@@ -22,7 +22,7 @@ def pool_of(data: ServegenData, missing: str = "drop") -> ClientPool:
     trace = np.stack([data.traces[client] for client in used])
     length_row, tables = _lengths(data, used, donors)
     everyone = np.stack([trace["count"] for trace in data.traces.values()])
-    return ClientPool(
+    return PoolData(
         name=data.name,
         client_ids=np.array(used, np.int32),
         **arrival_model(trace["count"], trace["cv"], trace["family"], trace["shape"]),
@@ -57,15 +57,6 @@ def arrival_model(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: 
         "shape": np.where(active, bulk, 1.0),
         "pause_s": pauses(count, cv, np.where(weibull, WEIBULL, GAMMA), bulk),
     }
-
-
-def pauses(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Seconds of pause of each window, from requests, reported CV, and family and shape of the bulk."""
-    result = np.zeros(count.shape)
-    weibull = (count > 0) & (family == WEIBULL)
-    bulk_cv = gap_cv(family[weibull], shape[weibull])
-    result[weibull] = pause_for_cv(count[weibull], cv[weibull], bulk_cv)
-    return result
 
 
 def _lengths(data: ServegenData, used: list[int], donors: dict[int, int]) -> tuple[np.ndarray, dict[str, LengthTable]]:
