@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream, parse_duration_s
-from workloads.stream import load, new_rows, save
-from workloads.stream_file import COLUMNS
+from workloads.stream import new_rows
+from workloads.stream_file import load, save
+from workloads.stream_table import COLUMNS
 
 NS = 10**9
 

@@ -6,7 +6,6 @@ and consumed in windows, and can be gone through any number of times.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
 
-__all__ = ["ITEMS", "SEGMENTS", "STREAM", "Stream", "WorkloadError", "check_stream", "load", "new_rows", "save"]
+__all__ = ["ITEMS", "SEGMENTS", "STREAM", "Stream", "WorkloadError", "check_stream", "new_rows"]
 
 NS_PER_S = 1_000_000_000
 MAX_TOKENS = 10_000_000  # larger than any context window by two orders: beyond it a length is a mistake
@@ -117,20 +116,6 @@ def stream_mistakes(rows: np.ndarray, place: Callable[[int], str], max_tokens: i
         for name, wrong, expected in found
         for row in np.flatnonzero(wrong)[: MOST_MISTAKES + 1]
     ]
-
-
-def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Writes the own format, `.csv`, `.csv.gz` or `.parquet`; see stream_file.py."""
-    from workloads import stream_file
-
-    stream_file.save(stream, path, overwrite)
-
-
-def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: float | None = None) -> Stream:
-    """Reads the own format, `.csv`, `.csv.gz` or `.parquet`; see stream_file.py."""
-    from workloads import stream_file
-
-    return stream_file.load(path, max_rows, duration_s)
 
 
 def _cut(blocks: Iterable[np.ndarray], window_ns: int, duration_ns: int) -> Iterator[np.ndarray]:

@@ -17,37 +17,17 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 
-from workloads.errors import MOST_MISTAKES, WorkloadError, nearest, raise_all
+from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
 from workloads.stream import MAX_TOKENS, NS_PER_S, TOKEN_COLUMNS, Stream, new_rows, stream_mistakes
+from workloads.stream_parquet import read_parquet, write_parquet
+from workloads.stream_table import COLUMNS, LONGEST_S, Table, check_header
 from workloads.whole_file import written_whole
 
-COLUMNS: Final = (
-    "request_id",
-    "client_id",
-    "session_id",
-    "turn",
-    "arrival_s",
-    "input_tokens",
-    "output_tokens",
-    "max_tokens",
-    "priority",
-)
-REQUIRED: Final = ("arrival_s", "input_tokens", "output_tokens")
-LONGEST_S: Final = 10_000_000  # 115 days
-
 _MAX_LINE = 4096
-
-
-class Table(NamedTuple):
-    """What a reader hands over: whole numbers by column (arrival in ns), the name of a row's place, the duration."""
-
-    columns: dict[str, np.ndarray]
-    place: Callable[[int], str]
-    duration_s: float | None = None
 
 
 def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -58,8 +38,6 @@ def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) 
         raise WorkloadError(f"{target}: exists already; give another name, or overwrite=True")
     with written_whole(target) as part:
         if suffix == ".parquet":
-            from workloads.stream_parquet import write_parquet
-
             write_parquet(stream, part)
         else:
             _write_csv(stream, part, packed=suffix == ".csv.gz")
@@ -77,8 +55,6 @@ def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: f
     if not source.is_file():
         raise WorkloadError(f"{source}: no such file")
     if suffix == ".parquet":
-        from workloads.stream_parquet import read_parquet
-
         table = read_parquet(source, max_rows)
     else:
         table = _read_csv(source, max_rows)
@@ -88,15 +64,6 @@ def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: f
     if round(end_s * NS_PER_S) <= last_ns:
         raise WorkloadError(f"{source}: a duration of {end_s:g} s ends before the last arrival, {last_ns / NS_PER_S} s")
     return Stream(end_s, partial(_once, rows), {"source": "trace", "file": source.name, "requests": len(rows)})
-
-
-def check_header(source: Path, names: list[str]) -> None:
-    """Raises WorkloadError for columns that are unknown (with the nearest known), repeated or missing."""
-    unknown = [name for name in names if name not in COLUMNS]
-    mistakes = [f"{source}, line 1: unknown column {name[:40]!r}{nearest(name, COLUMNS)}" for name in unknown]
-    mistakes += [f"{source}, line 1: column {n!r} occurs twice" for n in sorted({n for n in names if names.count(n) > 1})]
-    mistakes += [f"{source}, line 1: column {name!r} is missing" for name in REQUIRED if name not in names]
-    raise_all(mistakes)
 
 
 def _rows(source: Path, table: Table) -> np.ndarray:

@@ -10,10 +10,9 @@ import numpy as np
 
 from workloads.errors import WorkloadError, raise_all
 from workloads.stream import NS_PER_S, Stream
-from workloads.stream_file import COLUMNS, LONGEST_S, Table, check_header
+from workloads.stream_table import COLUMNS, LONGEST_S, Table, check_header
 
 FORMAT_VERSION = 1
-_MAX_BYTES_PER_ROW = 4096
 
 
 def write_parquet(stream: Stream, path: Path) -> None:
