@@ -8,7 +8,7 @@ The first block is vLLM's null block, so a scheduler can use one less than `bloc
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import TypedDict, Unpack
 
 from hwprofiles.datasheet import Gpu, Model, ProfileError, load_gpu, load_model
 from hwprofiles.records import did_you_mean
@@ -63,41 +63,33 @@ class MemoryBudget:
         yield "KV blocks", self.kv_bytes / GIB, "what is left"
 
 
-def kv_blocks(
-    gpu: str | Gpu,
-    model: str | Model,
-    precision: str = "bf16",
-    tp: int = 1,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    max_num_batched_tokens: int | None = None,
-    max_num_seqs: int | None = None,
-) -> int:
-    """KV blocks of an instance on `tp` GPUs, the null block included; defaults are vLLM 0.33's on that GPU.
+class EngineLimits(TypedDict, total=False):
+    """The engine's settings that memory depends on; defaults are those of `memory_budget`."""
+
+    block_size: int
+    gpu_memory_utilization: float
+    max_num_batched_tokens: int | None
+    max_num_seqs: int | None
+
+
+def kv_blocks(gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1, **limits: Unpack[EngineLimits]) -> int:
+    """KV blocks of an instance on `tp` GPUs, the null block included; `limits` and defaults are those of `memory_budget`.
 
     ProfileError for a degree that does not divide the model, and, with the degree that would do, for a model that does
     not fit.
     """
     gpu, model = load_gpu(gpu), load_model(model)
-    budget_at = partial(
-        memory_budget,
-        gpu,
-        model,
-        precision,
-        block_size=block_size,
-        gpu_memory_utilization=gpu_memory_utilization,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-    )
-    budget = budget_at(tp=tp)
+    budget = memory_budget(gpu, model, precision, tp, **limits)
     if budget.blocks >= FEWEST_BLOCKS:
         return budget.blocks
-    fits = [n for n in model.valid_tp(gpu.gpus_per_node) if budget_at(tp=n).blocks >= FEWEST_BLOCKS]
+    degrees = model.valid_tp(gpu.gpus_per_node)
+    fits = [n for n in degrees if memory_budget(gpu, model, precision, n, **limits).blocks >= FEWEST_BLOCKS]
     need_gb = (budget.usable_bytes - budget.kv_bytes + FEWEST_BLOCKS * budget.block_bytes) / 1e9
     advice = f"the smallest tp that fits is {fits[0]}" if fits else f"no tp up to {gpu.gpus_per_node} fits"
     raise ProfileError(
         f"{model.id} in {precision} at tp {tp} needs {need_gb:.1f} GB on each {gpu.id}, and "
-        f"{budget.usable_bytes / 1e9:.1f} GB are there (gpu_memory_utilization {gpu_memory_utilization:g}); {advice}"
+        f"{budget.usable_bytes / 1e9:.1f} GB are there "
+        f"(gpu_memory_utilization {budget.usable_bytes / budget.memory_bytes:g}); {advice}"
     )
 
 
@@ -111,7 +103,10 @@ def memory_budget(
     max_num_batched_tokens: int | None = None,
     max_num_seqs: int | None = None,
 ) -> MemoryBudget:
-    """The breakdown behind `kv_blocks`; a model that does not fit shows as negative `kv_bytes`."""
+    """The breakdown behind `kv_blocks`; a model that does not fit shows as negative `kv_bytes`.
+
+    Defaults are vLLM 0.33's; for `max_num_batched_tokens` and `max_num_seqs` they are those on that GPU.
+    """
     gpu, model = load_gpu(gpu), load_model(model)
     tokens = gpu.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens
     rows = gpu.max_num_seqs if max_num_seqs is None else max_num_seqs
