@@ -119,6 +119,7 @@ class Cluster:
             block_size=engine.block_size,
             gpu_memory_utilization=engine.gpu_memory_utilization,
             max_num_batched_tokens=engine.max_num_batched_tokens,
+            max_num_seqs=engine.max_num_seqs,
         )
         cost = load_step_cost(gpu, model, self.precision, self.tp)
         table = cost.table(engine.max_num_batched_tokens, engine.max_num_seqs, engine.max_model_len, blocks * engine.block_size)

@@ -229,6 +229,8 @@ def test_two_pools_in_one_source_are_refused(tmp_path: Path) -> None:
 
 def test_other_fields_are_refused_by_name(tmp_path: Path) -> None:
     text = dataset_text().replace("input_tokens", "text_tokens")
+    assert "expected a field image_count" in refusal(folder_of(tmp_path, changed("chunk-0-dataset.json", text)))
+    text = dataset_text().replace("input_tokens", "prompt_tokens")
     assert "expected a field input_tokens" in refusal(folder_of(tmp_path, changed("chunk-0-dataset.json", text)))
 
 

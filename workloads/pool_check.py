@@ -13,8 +13,9 @@ import numpy as np
 from workloads.arrivals import WINDOW_S, Flow, Renewal, pause_start_s, to_seconds
 from workloads.lengths import BLOCK_S, FIELDS, LengthTable
 from workloads.numerics import Purpose, stream_key, uniforms
+from workloads.pmf import Pmf
 from workloads.pool_data import PoolData
-from workloads.servegen import Pmf, ServegenData
+from workloads.servegen import ServegenData
 
 _GRID = 4096  # evenly spaced probabilities that stand for a sketch's distribution
 _DRAWS = 32_768  # stratified draws for a mean: a thousandth of the requests may hold a fifth of the tokens

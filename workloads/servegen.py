@@ -17,19 +17,21 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S
 from workloads.errors import MOST_MISTAKES, WorkloadError, nearest, raise_all
 from workloads.lengths import BLOCK_S, FIELDS
+from workloads.pmf import Pmf, prompt_pmf
 from workloads.stream import MAX_TOKENS
 
 TRACE = np.dtype([("count", "f8"), ("cv", "f8"), ("family", "i1"), ("shape", "f8")])
 
 _CHUNK = re.compile(r"chunk-([0-9]{1,6})-(trace\.csv|dataset\.json)")
 _FAMILIES = {"": GAMMA, "Gamma": GAMMA, "Weibull": WEIBULL}
+_MODALITIES = ("image", "audio", "video")
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?"
 _PAIR = rf"[0-9]{{1,9}}: ?{_NUMBER}"
 _TABLE = re.compile(rf"\{{(?:{_PAIR}(?:, ?{_PAIR})*+)?\}}")
@@ -38,17 +40,6 @@ _MAX_TOTAL_BYTES = 4 << 30
 _MAX_FILES = 20_000
 _MAX_WINDOWS = 60_000  # more than a year
 _MAX_RATE_RPS = 1e6
-
-
-class Pmf(NamedTuple):
-    """An exact distribution of tokens: ascending values and their probabilities."""
-
-    values: np.ndarray
-    probabilities: np.ndarray
-
-    def mean(self) -> float:
-        """Expected tokens."""
-        return math.fsum((self.values * self.probabilities).tolist()) / math.fsum(self.probabilities.tolist())
 
 
 @dataclass(frozen=True)
@@ -188,12 +179,12 @@ def _parse_dataset(text: str, name: str, mistakes: list[str]) -> dict[int, dict[
     for key, fields in content.items():
         try:
             start = _block_start(key)
-            pmfs = {field: _parse_field(fields, field) for field in FIELDS}
+            pmfs = _parse_lengths(fields)
         except ValueError as error:
             mistakes.append(f"{name}, key {key[:20]!r}: {error}")
             continue
-        if not all(len(pmf.values) == 0 or _is_placeholder(pmf) for pmf in pmfs.values()):
-            blocks[start] = {field: _at_least_one(pmf) for field, pmf in pmfs.items()}
+        if not all(pmf.is_empty for pmf in pmfs.values()):
+            blocks[start] = {field: pmf.at_least_one() for field, pmf in pmfs.items()}
     return blocks
 
 
@@ -205,6 +196,15 @@ def _block_start(key: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", key) or int(key) % BLOCK_S:
         raise ValueError(f"expected the begin of a 6 h block, a multiple of {BLOCK_S:.0f}")
     return int(int(key) // BLOCK_S)
+
+
+def _parse_lengths(fields: Any) -> dict[str, Pmf]:
+    """PMFs of prompt and answer. A multimodal prompt is its text and all tokens of its items."""
+    if not (isinstance(fields, dict) and "text_tokens" in fields and "input_tokens" not in fields):
+        return {field: _parse_field(fields, field) for field in FIELDS}
+    items = [tuple(_parse_field(fields, f"{name}_{what}") for what in ("count", "tokens")) for name in _MODALITIES]
+    prompt = prompt_pmf(_parse_field(fields, "text_tokens"), [(count, tokens) for count, tokens in items])
+    return {"input_tokens": prompt, "output_tokens": _parse_field(fields, "output_tokens")}
 
 
 def _parse_field(fields: Any, name: str) -> Pmf:
@@ -232,19 +232,6 @@ def parse_table(text: Any) -> Pmf:
     if abs(total - 1.0) > 1e-6:
         raise ValueError(f"the probabilities sum to {total:.9g}, expected 1")
     return Pmf(values, probabilities)
-
-
-def _is_placeholder(pmf: Pmf) -> bool:
-    """`{0: 1.0}` stands for no data."""
-    return len(pmf.values) == 1 and pmf.values[0] == 0
-
-
-def _at_least_one(pmf: Pmf) -> Pmf:
-    """A length of 0, of which some two in a million requests are, counts as 1."""
-    if len(pmf.values) == 0 or pmf.values[0] > 0:
-        return pmf
-    values, inverse = np.unique(np.maximum(pmf.values, 1), return_inverse=True)
-    return Pmf(values, np.bincount(inverse, pmf.probabilities))
 
 
 def _members(source: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,8 +9,9 @@ import numpy as np
 from workloads.arrivals import GAMMA, WEIBULL, gap_cv, held_shape, pauses, weibull_shape
 from workloads.lengths import FIELDS, KNOTS, LengthTable, sketch_knots
 from workloads.numerics import log
+from workloads.pmf import Pmf
 from workloads.pool_data import PoolData, block_of
-from workloads.servegen import Pmf, ServegenData
+from workloads.servegen import ServegenData
 
 
 def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
