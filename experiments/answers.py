@@ -1,11 +1,15 @@
 """The verbs that simulate: what each prints and leaves behind."""
 
+from pathlib import Path
 from typing import Any
 
 from experiments.compare import Comparison, compare
+from experiments.errors import UserError
+from experiments.folder import write_json
 from experiments.job import Job, refuse_all_rejected
 from experiments.plan import PlanResult, plan
-from experiments.search import Point
+from experiments.search import Answer, Point
+from experiments.tables import requests_frame, write_frame
 from experiments.traffic import PER_CLIENT, stream_of
 from experiments.words import clock, count, seconds
 from experiments.workers import cluster_of
@@ -50,9 +54,7 @@ def answer_plan(job: Job) -> int:
     result = simulate(stream, cluster_of(job.scenario, answer.instances), found.seeds[0])
     refuse_all_rejected(result)
 
-    def fill(draft: Any) -> None:
-        from experiments.folder import write_json
-
+    def fill(draft: Path) -> None:
         write_json(draft / "plan.json", found.as_json())
         job.write_result(draft, result, _description(stream))
 
@@ -69,10 +71,7 @@ def answer_compare(job: Job) -> int:
     with job.pool("compare") as workers:
         found = compare(job.scenario, workers)
 
-    def fill(draft: Any) -> None:
-        from experiments.folder import write_json
-        from experiments.tables import requests_frame, write_frame
-
+    def fill(draft: Path) -> None:
         told = {"profile": job.profile(), "workload": found.hours[0].description}
         write_json(draft / "compare.json", {**found.as_json(), **told})
         for kind, result in found.first_results.items():
@@ -142,7 +141,7 @@ def _point_cells(point: Point) -> list[str]:
     return ["holds" if point.holds else "MISSED", seconds(point.ttft_p99_s), seconds(point.tpot_p99_s), share]
 
 
-def _interval(answer: Any) -> str:
+def _interval(answer: Answer) -> str:
     return f"{answer.instances}" if answer.lo == answer.hi else f"{answer.instances} ({answer.lo} to {answer.hi})"
 
 
@@ -185,7 +184,7 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
     console.table(["latency", *stats], rows)
 
 
-def _say_end(job: Job, report: Any) -> None:
+def _say_end(job: Job, report: Path) -> None:
     job.console.say()
     job.console.say(f"seed {job.scenario.seed} · again: {job.command}")
     job.console.say(f"report: {report}")
@@ -209,6 +208,4 @@ def _description(stream: Any) -> dict[str, Any]:
 
 def _require_requests(result: Result) -> None:
     if not len(result.records):
-        from experiments.errors import UserError
-
         raise UserError("the workload sent no request in this span; expected a longer duration or a higher rate")

@@ -18,8 +18,9 @@ from experiments.errors import UserError
 from experiments.folder import check_free, default_folder, environment, new_folder, write_json
 from experiments.scenario import Scenario
 from experiments.scenario_file import load_scenario, to_toml
+from experiments.tables import requests_frame, steps_frame, write_frame
 from experiments.workers import Workers, cluster_of, default_workers
-from hwprofiles import ProfileError
+from hwprofiles import ProfileError, load_step_cost
 from sim.engine import ClusterError
 from sim.metrics import Result, all_rejected
 
@@ -95,8 +96,6 @@ class Job:
 
     def write_result(self, draft: Path, result: Result, description: dict[str, Any]) -> dict[str, Any]:
         """summary.json, requests and steps of one run; returns the summary."""
-        from experiments.tables import requests_frame, steps_frame, write_frame
-
         slo = self.scenario.parsed_slo() if self.scenario.slo else None
         summary = {
             "schema_version": 1,
@@ -115,8 +114,6 @@ class Job:
 
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
-        from hwprofiles import load_step_cost
-
         table = self.scenario.cluster
         cost = load_step_cost(table.gpu, table.model, table.precision, table.tp)
         return {"grade": cost.grade, "era": cost.era, "error_mape_frac": cost.error_mape_frac, "source": cost.source}

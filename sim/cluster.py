@@ -33,6 +33,7 @@ from sim.request import (
 )
 from sim.router import ROUTERS, InstanceView, Router
 from sim.scheduler import SCHEDULERS
+from workloads import WorkloadError, check_stream
 
 Progress = Callable[[float], None]
 """Called now and then with the simulated seconds so far."""
@@ -90,7 +91,7 @@ class Cluster:
             if isinstance(name, str) and name not in known:
                 close = get_close_matches(name, list(known), 1)
                 hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ClusterError(f"no {what} '{name}'{hint} known: {', '.join(known)}")
+                raise ClusterError(f"no {what} '{name}'{hint} (known: {', '.join(known)})")
         return self._plan_custom() if self.step_cost is not None else self._plan_measured()
 
     def _plan_custom(self) -> "Plan":
@@ -160,7 +161,8 @@ def simulate(
 
     stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
     router's coins. keep_steps: whether STEP rows are kept. use_stretches: False forms every iteration by the scheduler
-    (the same results, slower). Raises ClusterError or ProfileError for a cluster that cannot be.
+    (the same results, slower). Raises ClusterError or ProfileError for a cluster that cannot be, WorkloadError for rows
+    that are no stream.
     """
     run = _Run(cluster, seed, keep_steps, use_stretches)
     if isinstance(stream, np.ndarray):
@@ -208,6 +210,11 @@ class _Run:
     def _arrivals(self, windows: Iterator[np.ndarray], progress: Progress | None) -> Generator[simpy.Event, None, None]:
         env = self.env
         for window in windows:
+            check_stream(window)
+            if len(window) and window["arrival_ns"][0] < env.now_ns:
+                raise WorkloadError(
+                    f"a window begins at {window['arrival_ns'][0]} ns, before the last request at {env.now_ns} ns"
+                )
             for row in window.tolist():
                 if row[0] > env.now_ns or not env.now_ns:
                     yield Moment(env, row[0] - env.now_ns, ARRIVALS)

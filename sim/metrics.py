@@ -5,7 +5,7 @@ request that was rejected or cut counts there as infinitely late, so that a clus
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ class Result:
     gpus_per_instance: int
     kv_blocks: int
     seed: int
-    notes: tuple[str, ...] = field(default=())
 
     def latencies_s(self) -> dict[str, np.ndarray]:
         """Per request, in order of `records`: ttft, tpot, itl (its worst gap), ntpot, e2el, queue. See `latencies_s`."""
@@ -181,8 +180,6 @@ def summary(result: Result, slo: Slo | None = None) -> dict[str, Any]:
         out["slo_attainment_frac"] = float(np.mean(good)) if len(good) else None
         out["request_goodput_rps"] = int(np.sum(good & inside)) / window_s
         out["token_goodput_tps"] = int(np.sum(records["output_tokens"][good & inside], dtype="i8")) / window_s
-    if result.notes:
-        out["notes"] = list(result.notes)
     return out
 
 
@@ -192,11 +189,6 @@ def _statistics(result: Result, latencies: Mapping[str, np.ndarray]) -> dict[str
         for stat in STATISTICS:
             out[f"{metric}_{stat}_s"] = term_value(result, Term("", metric, stat, 0.0), latencies)
     return out
-
-
-def finish_counts(records: np.ndarray) -> dict[str, int]:
-    """How many requests left for which reason."""
-    return {name: int(np.sum(records["finish_reason"] == i)) for i, name in enumerate(FINISH_REASONS)}
 
 
 def all_rejected(records: np.ndarray) -> bool:

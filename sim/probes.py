@@ -38,13 +38,11 @@ class Tables:
         self.keep_steps = keep_steps
         self.gaps: dict[int, int] = {}
         self.step_count = 0
-        self.left = 0
 
     def request_left(self, row: tuple) -> None:
         """A request finished or was rejected."""
         self.records.append(row)
         self.records.pack()
-        self.left += 1
 
     def step_ended(self, row: tuple) -> None:
         """An iteration ended."""

@@ -1,9 +1,11 @@
 """Cases of a few requests that one can do by hand. A step costs 1 ms and 1 ms for each token unless said."""
 
 import numpy as np
+import pytest
 
 from sim import Cluster, Engine, simulate
 from tests.cases import AffineCost, rows
+from workloads import WorkloadError
 
 MS = 1_000_000
 
@@ -102,3 +104,24 @@ def test_prefill_work_counts_pairs_of_new_and_past_tokens():
 def test_an_idle_instance_takes_no_steps():
     _, steps = play([(0, 5, 1, 1), (1000 * MS, 5, 1, 1)])
     assert steps["start_ns"].tolist() == [0, 1000 * MS]
+
+
+def test_rows_that_are_no_stream_are_refused():
+    cluster = Cluster(
+        step_cost=AffineCost(),
+        engine=Engine(max_num_seqs=1, max_num_batched_tokens=8, max_model_len=64, num_gpu_blocks_override=9),
+    )
+    late, early = rows([(5 * MS, 5, 1, 1), (9 * MS, 5, 1, 1)]), rows([(MS, 5, 1, 1)])
+    with pytest.raises(WorkloadError, match="arrival_ns"):
+        simulate(late[::-1], cluster)
+    with pytest.raises(WorkloadError, match="input_tokens"):
+        simulate(rows([(0, 0, 1, 1)]), cluster)
+
+    class Disordered:
+        duration_s = 1.0
+
+        def windows(self):
+            return [late, early]
+
+    with pytest.raises(WorkloadError, match="before the last request"):
+        simulate(Disordered(), cluster)
