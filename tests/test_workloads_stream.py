@@ -50,7 +50,9 @@ def test_the_tables_have_the_columns_of_the_treaty() -> None:
         "output_tokens i4", "max_tokens i4", "priority i4", "segments_start i8", "segments_count i4", "items_start i8",
         "items_count i4",
     ]  # fmt: skip
-    assert SEGMENTS.names == ("segment_id", "tokens") and ITEMS.names == ("modality", "tokens", "encoder_units", "item_id")
+    assert SEGMENTS.names == ("segment_id", "tokens") and ITEMS.names == (
+        "modality", "offset", "tokens", "encoder_units", "item_id",
+    )  # fmt: skip
 
 
 @given(stream_rows(), st.floats(0.2, 200.0), st.integers(1, 7))

@@ -2,9 +2,10 @@
 
 Reading order: stream.py (the tables in which the parts meet), numerics.py (numbers that are the same on every
 machine), arrivals.py and lengths.py (when, and how long), pool_data.py (who), compose.py (all clients, superposed),
-naive.py (one aggregate source, the thing to compare with), closed.py (N requests always in flight). At the edges:
-stream_file.py and pool_file.py are the files we write, servegen.py reads the published client data, clients.py gives
-pools by name or path, fit_pool.py makes a shipped pool of the data and pool_check.py measures it.
+naive.py (one aggregate source, the thing to compare with), closed.py (N requests always in flight), segments.py (what prompts
+share) and conversations.py (prompts that grow by their answers). At the edges: stream_file.py and pool_file.py are the
+files we write, traces/ reads other people's, servegen.py reads the published client data, clients.py gives pools by name
+or path, fit_pool.py makes a shipped pool of the data and pool_check.py measures it.
 
 The names below load their file when first used: importing the package alone loads no numpy.
 """
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from workloads.clients import Client, ClientPool, known_pools
     from workloads.closed import concurrency
     from workloads.compose import compose
+    from workloads.conversations import conversations
     from workloads.naive import naive
-    from workloads.stream import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream
+    from workloads.segments import check_segments
+    from workloads.stream import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream, out_request, out_segment
+    from workloads.traces import read_trace
     from workloads.units import parse_duration_s
 
 __dist__ = "servecast"
@@ -31,12 +35,17 @@ __all__ = [
     "STREAM",
     "Stream",
     "WorkloadError",
+    "check_segments",
     "check_stream",
     "compose",
     "concurrency",
+    "conversations",
     "known_pools",
     "naive",
+    "out_request",
+    "out_segment",
     "parse_duration_s",
+    "read_trace",
 ]
 
 _HOME = {
@@ -45,13 +54,18 @@ _HOME = {
     "known_pools": "clients",
     "concurrency": "closed",
     "compose": "compose",
+    "conversations": "conversations",
     "naive": "naive",
+    "check_segments": "segments",
     "ITEMS": "stream",
     "SEGMENTS": "stream",
     "STREAM": "stream",
     "Stream": "stream",
     "WorkloadError": "stream",
     "check_stream": "stream",
+    "out_request": "stream",
+    "out_segment": "stream",
+    "read_trace": "traces",
     "parse_duration_s": "units",
 }
 
@@ -59,7 +73,7 @@ _HOME = {
 class _Package(ModuleType):
     """Makes `workloads.compose` the function whichever of the two names is imported first.
 
-    Python binds a submodule to its parent after loading it; `compose` and `naive` share their name with their file.
+    Python binds a submodule to its parent after loading it; some functions, `compose` for one, have their file's name.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
 
-__all__ = ["ITEMS", "SEGMENTS", "STREAM", "Stream", "WorkloadError", "check_stream", "new_rows"]
+__all__ = [
+    "ITEMS",
+    "MAX_SEGMENT_ID",
+    "MODALITIES",
+    "SEGMENTS",
+    "STREAM",
+    "Stream",
+    "WorkloadError",
+    "check_stream",
+    "new_rows",
+    "out_request",
+    "out_segment",
+]
+
+Ids = TypeVar("Ids", int, np.ndarray)
 
 NS_PER_S = 1_000_000_000
 MAX_TOKENS = 10_000_000  # larger than any context window by two orders: beyond it a length is a mistake
 CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
 
 # One row per request. output_tokens is the true answer length and is the simulator's alone; max_tokens is what the
-# client asked for. The two slices point into SEGMENTS and ITEMS; a count of 0 means there are none.
+# client asked for. The two slices point into the stream's SEGMENTS and ITEMS and may overlap those of other rows; a row
+# with segments_count 0 has a prompt that is its own alone, one with items_count 0 has no items.
 STREAM = np.dtype(
     [
         ("arrival_ns", "i8"),
@@ -40,10 +56,15 @@ STREAM = np.dtype(
         ("items_count", "i4"),
     ]
 )
-# One row per named piece of a prompt: equal ids at equal positions are equal tokens.
+# One row per named piece of a prompt. Equal ids at equal positions are equal tokens: token j of a piece is
+# (segment_id, j). An id from 0 to MAX_SEGMENT_ID is a name, those above are the consumer's for text that nobody shares;
+# a negative one is the answer of a request, `out_segment`.
 SEGMENTS = np.dtype([("segment_id", "i8"), ("tokens", "i4")])
-# One row per multimodal item: tokens in the prompt, encoder units (patches, frames), identity for the encoder cache.
-ITEMS = np.dtype([("modality", "i1"), ("tokens", "i4"), ("encoder_units", "i4"), ("item_id", "i8")])
+# One row per multimodal item: index into MODALITIES; the token of the prompt at which it begins, counted from 0, and how
+# many tokens of the prompt it takes; encoder units (patches, frames); its identity (a hash) for the encoder cache.
+ITEMS = np.dtype([("modality", "i1"), ("offset", "i4"), ("tokens", "i4"), ("encoder_units", "i4"), ("item_id", "i8")])
+MAX_SEGMENT_ID = 2**62 - 1
+MODALITIES = ("image", "audio", "video")
 
 TOKEN_COLUMNS = ("input_tokens", "output_tokens", "max_tokens")
 _LEAST = {
@@ -67,12 +88,16 @@ _LEAST = {
 class Stream:
     """Requests by arrival over `duration_s`. `blocks()` starts a new pass over consecutive, sorted STREAM arrays.
 
-    `description` holds plain values (numbers, texts, lists) that the files of a run can quote.
+    `description` holds plain values (numbers, texts, lists) that the files of a run can quote. `segments` and `items`
+    are the SEGMENTS and ITEMS of the whole stream, into which every row's slices point; both are empty where no prompt
+    shares anything, or no source says what.
     """
 
     duration_s: float
     blocks: Callable[[], Iterable[np.ndarray]] = field(repr=False)
     description: dict[str, Any] = field(default_factory=dict)
+    segments: np.ndarray = field(default_factory=partial(np.empty, 0, SEGMENTS), repr=False, compare=False)
+    items: np.ndarray = field(default_factory=partial(np.empty, 0, ITEMS), repr=False, compare=False)
 
     def windows(self, window_s: float = 60.0) -> Iterator[np.ndarray]:
         """STREAM arrays sorted by (arrival_ns, request_id), the k-th with the arrivals in [k·window_s, (k+1)·window_s).
@@ -96,6 +121,19 @@ def new_rows(count: int) -> np.ndarray:
     rows["session_id"] = -1
     rows["turn"] = 1
     return rows
+
+
+def out_segment(request_id: Ids) -> Ids:
+    """The id of a request's answer as a piece of later prompts: -1 - request_id. Its token j is answer token j.
+
+    One number, or an int64 array of them.
+    """
+    return -1 - request_id
+
+
+def out_request(segment_id: Ids) -> Ids:
+    """The request whose answer a negative segment id is: the inverse of `out_segment`."""
+    return -1 - segment_id
 
 
 def check_stream(rows: np.ndarray, max_tokens: int = MAX_TOKENS) -> None:

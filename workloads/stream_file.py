@@ -1,7 +1,8 @@
 """The own file format of a stream: one line per request, CSV (`.csv`, `.csv.gz`) or Parquet (`.parquet`).
 
-Columns: docs/workloads.md. `arrival_s` has nine decimals, so it reads back to the same nanosecond; in Parquet it is a
-double, which does so up to 23 days. Reading takes nothing on trust and tells up to ten mistakes at once, with line.
+Columns: docs/workloads.md; what prompts share has no place in them. `arrival_s` has nine decimals, so it reads back to
+the same nanosecond; in Parquet it is a double, which does so up to 23 days. Reading takes nothing on trust and tells up
+to ten mistakes at once, with line.
 """
 
 from __future__ import annotations
@@ -30,10 +31,19 @@ from workloads.whole_file import written_whole
 _MAX_LINE = 4096
 
 
-def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Writes a stream window by window, whole or not at all. An existing file is refused unless `overwrite`."""
+def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False, drop_segments: bool = False) -> None:
+    """Writes a stream window by window, whole or not at all. An existing file is refused unless `overwrite`.
+
+    A stream with segments or items is refused, as the file cannot hold them, unless `drop_segments`: then every prompt
+    reads back as private text of the same length.
+    """
     target = Path(path)
     suffix = _suffix(target)
+    if (len(stream.segments) or len(stream.items)) and not drop_segments:
+        raise WorkloadError(
+            f"{target}: {len(stream.segments)} segments and {len(stream.items)} items of the stream's prompts have no place in "
+            f"a {suffix} file; drop_segments=True writes the rest, its prompts then share nothing"
+        )
     if target.exists() and not overwrite:
         raise WorkloadError(f"{target}: exists already; give another name, or overwrite=True")
     with written_whole(target) as part:
