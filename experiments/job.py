@@ -62,8 +62,6 @@ class Job:
 
     def begin(self) -> bool:
         """Everything that can be wrong before work begins; False where --dry-run asked for no more than that."""
-        for notice in self.scenario.notices():
-            self.console.note(f"note: {notice}")
         if self.flags.dry_run:
             self.console.say(to_toml(self.resolved()).rstrip())
             return False
@@ -74,8 +72,7 @@ class Job:
         """The scenario as it is simulated, with what the GPU and the model decided filled in."""
         tables = self.scenario.resolved()
         engine = cluster_of(self.scenario).plan().engine
-        simulated = {"enable_prefix_caching": False, "async_scheduling": False}
-        tables["engine"] = {**{key: value for key, value in engine.__dict__.items() if value is not None}, **simulated}
+        tables["engine"] = {key: value for key, value in engine.__dict__.items() if value is not None}
         return tables
 
     def pool(self, what: str) -> Workers:

@@ -64,6 +64,12 @@ def _router(name: str) -> str:
     return _known("router", name, ROUTERS)
 
 
+def _policy(name: str) -> str:
+    from sim.waiting import POLICIES
+
+    return _known("policy", name, POLICIES)
+
+
 def _naive(name: str) -> str:
     from workloads.naive import KINDS
 
@@ -160,8 +166,15 @@ class EngineTable(Table):
     block_size: Annotated[int, Field(ge=1, le=4096)] = 16
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.92
     num_gpu_blocks_override: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
-    enable_prefix_caching: bool | None = None
-    async_scheduling: bool | None = None
+    enable_prefix_caching: bool = True
+    async_scheduling: bool = True
+    policy: Annotated[str, AfterValidator(_policy)] = "fcfs"
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    scheduler_reserve_full_isl: bool = True
+    watermark: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    max_num_encoder_input_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    encoder_cache_size: Annotated[int, Field(ge=0, le=100_000_000)] = 0
 
 
 class PlanTable(Table):
@@ -213,14 +226,3 @@ class Scenario(Table):
     def resolved(self) -> dict[str, Any]:
         """The scenario with its defaults, tables of tables and plain values; what is None is left out."""
         return self.model_dump(mode="json", exclude_none=True)
-
-    def notices(self) -> list[str]:
-        """What this version simulates in another way than the file asks."""
-        out = []
-        if self.engine.async_scheduling:
-            out.append("async_scheduling: this version forms each batch after the one before it has ended")
-        if self.engine.enable_prefix_caching:
-            out.append(
-                "enable_prefix_caching: this version computes every prompt whole (no prompt of its streams shares a prefix)"
-            )
-        return out

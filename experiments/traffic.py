@@ -6,7 +6,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from workloads import ClientPool, Stream, compose, concurrency, naive
-from workloads.stream_file import load
+from workloads.traces import read_trace
 
 PER_CLIENT = "per_client"
 HOUR_S = 3600.0
@@ -55,7 +55,7 @@ def hour_at(scenario: Scenario, start_s: float) -> Scenario:
 def _per_client(scenario: Scenario, seed: int) -> Stream:
     workload = scenario.workload
     if workload.trace is not None:
-        return load(workload.trace)
+        return read_trace(workload.trace)
     pool, start_s = pool_of(workload.pool, workload.servegen), workload.start or 0.0
     duration_s = workload.duration if workload.duration is not None else pool.duration_s - start_s
     if start_s + duration_s > pool.duration_s or duration_s <= 0.0:

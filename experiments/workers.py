@@ -118,7 +118,7 @@ def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:
         tp=table.tp,
         instances=table.instances if instances is None else instances,
         router=table.router,
-        engine=Engine(**scenario.engine.model_dump(exclude={"enable_prefix_caching", "async_scheduling"})),
+        engine=Engine(**scenario.engine.model_dump()),
     )
 
 

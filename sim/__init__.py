@@ -10,6 +10,7 @@ from typing import Any
 __dist__ = "servecast"
 
 _HOME = {
+    "AffineCost": "affine",
     "RECORD": "request",
     "STEP": "request",
     "Request": "request",

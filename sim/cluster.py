@@ -6,10 +6,9 @@ instance serves it, a RECORD row is left.
 
 import copy
 import heapq
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import simpy
@@ -18,12 +17,15 @@ from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_co
 from sim.clock import ARRIVALS, Clock, Moment
 from sim.engine import ClusterError, Engine, FullEngine
 from sim.instance import Instance, StepCost
-from sim.kvcache import KVCache
+from sim.kvcache import KVCache, PrefixCache
 from sim.metrics import Result
-from sim.probes import Tables
+from sim.probes import Probe, Tables
+from sim.prompts import Prompts
 from sim.request import (
+    FAILED,
     NOT_REJECTED,
     REJECTED,
+    TOO_LARGE_FOR_ENCODER,
     TOO_LONG_FOR_KV,
     TOO_LONG_FOR_MODEL,
     Request,
@@ -31,37 +33,14 @@ from sim.request import (
     head_of,
     longest_answer,
 )
-from sim.router import ROUTERS, InstanceView, Router
+from sim.router import ROUTERS, Router, Views
 from sim.scheduler import SCHEDULERS
+from sim.source import Source, Stream
+from sim.waiting import POLICIES
 from workloads import WorkloadError, check_stream
 
 Progress = Callable[[float], None]
 """Called now and then with the simulated seconds so far."""
-
-
-@runtime_checkable
-class Source(Protocol):
-    """A closed loop: what its clients send first, and what follows a request that finished."""
-
-    duration_s: float | None
-
-    def first(self) -> np.ndarray:
-        """STREAM rows, by (arrival_ns, request_id)."""
-        ...
-
-    def follow(self, finish_ns: int, request_id: int) -> np.ndarray | None:
-        """The STREAM row that follows, not before `finish_ns`; None where nothing does."""
-        ...
-
-
-class Stream(Protocol):
-    """An open loop: requests that arrive whatever the cluster does."""
-
-    duration_s: float
-
-    def windows(self) -> Iterable[np.ndarray]:
-        """STREAM rows in windows of time, by (arrival_ns, request_id)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +66,13 @@ class Cluster:
         self.engine.check()
         if self.instances < 1:
             raise ClusterError(f"cluster.instances = {self.instances}: at least 1 is needed")
-        for what, name, known in (("router", self.router, ROUTERS), ("scheduler", self.engine.scheduler, SCHEDULERS)):
+        engine = self.engine
+        names = (
+            ("router", self.router, ROUTERS),
+            ("scheduler", engine.scheduler, SCHEDULERS),
+            ("policy", engine.policy, POLICIES),
+        )
+        for what, name, known in names:
             if isinstance(name, str) and name not in known:
                 close = get_close_matches(name, list(known), 1)
                 hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -144,7 +129,7 @@ def _with_defaults(engine: Engine, gpu: Gpu, model: Model) -> FullEngine:
     budget = engine.max_num_batched_tokens or gpu.max_num_batched_tokens
     seats = engine.max_num_seqs or min(gpu.max_num_seqs, budget)
     if engine.max_num_batched_tokens is None:
-        budget = min(budget, seats * max_model_len)
+        budget = min(budget if engine.enable_chunked_prefill else max(budget, max_model_len), seats * max_model_len)
     return FullEngine.of(engine, max_num_seqs=seats, max_num_batched_tokens=budget, max_model_len=max_model_len)
 
 
@@ -155,16 +140,20 @@ def simulate(
     keep_steps: bool = True,
     progress: Progress | None = None,
     *,
+    probe: Probe | None = None,
     use_stretches: bool = True,
 ) -> Result:
     """Play `stream` on `cluster` until its last request has left.
 
     stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
     router's coins. keep_steps: whether STEP rows are kept. use_stretches: False forms every iteration by the scheduler
-    (the same results, slower). Raises ClusterError or ProfileError for a cluster that cannot be, WorkloadError for rows
-    that are no stream.
+    (the same results, slower). probe: an observer of every iteration. Raises ClusterError or ProfileError for a cluster
+    that cannot be, WorkloadError for rows that are no stream.
     """
-    run = _Run(cluster, seed, keep_steps, use_stretches)
+    prompts = Prompts(getattr(stream, "segments", None), getattr(stream, "items", None))
+    run = _Run(cluster, seed, Tables(keep_steps), prompts)
+    for instance in run.instances:
+        instance.probe, instance.use_stretches = probe, use_stretches
     if isinstance(stream, np.ndarray):
         duration_s = max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
         run.play(iter([stream]), progress)
@@ -181,31 +170,50 @@ def simulate(
 class _Run:
     """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
 
-    def __init__(self, cluster: Cluster, seed: int, keep_steps: bool, use_stretches: bool):
+    def __init__(self, cluster: Cluster, seed: int, tables: Tables, prompts: Prompts):
         self.cluster = cluster
         self.plan = cluster.plan()
         self.seed = seed
+        self.prompts = prompts
+        prompts.engine = self.plan.engine
         self.env = Clock()
-        self.tables = Tables(keep_steps)
+        self.tables = tables
         self.router: Router = ROUTERS[cluster.router]() if isinstance(cluster.router, str) else copy.deepcopy(cluster.router)
         self.follow: Callable[[int, int], np.ndarray | None] | None = None
         self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
         self.instances = [self._instance(i) for i in range(cluster.instances)]
         for instance in self.instances:
             instance.on_finish = self._finish
-            instance.use_stretches = use_stretches
+            instance.tables = tables
         self.views = Views(self.instances)
 
     def _instance(self, instance_id: int) -> Instance:
         engine = self.plan.engine
-        kv = KVCache(self.plan.num_blocks, engine.block_size)
-        scheduler = SCHEDULERS[engine.scheduler](kv, engine.max_num_seqs, engine.max_num_batched_tokens)
-        return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, self.tables)
+        cache = PrefixCache if engine.enable_prefix_caching else KVCache
+        kv = cache(self.plan.num_blocks, engine.block_size)
+        scheduler = SCHEDULERS[engine.scheduler](engine, kv)
+        return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, engine)
 
     def play(self, windows: Iterator[np.ndarray], progress: Progress | None) -> None:
         """Run to the end."""
         self.env.process(self._arrivals(windows, progress))
         self.env.run()
+        self._end_stuck()
+
+    def _end_stuck(self) -> None:
+        """No arrival will come to those who could not go on: try them until nothing helps, then give them up as failed.
+
+        With `scheduler_reserve_full_isl` off vLLM itself can hang here.
+        """
+        for instance in self.instances:
+            attempts = 1 + len(instance.scheduler.running) + len(instance.scheduler.waiting)
+            while instance.has_requests() and attempts:
+                steps = self.tables.step_count
+                instance.nudge()
+                self.env.run()
+                attempts = attempts - 1 if self.tables.step_count == steps else attempts
+            for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
+                self.tables.request_left(request.record(self.env.now_ns, FAILED))
 
     def _arrivals(self, windows: Iterator[np.ndarray], progress: Progress | None) -> Generator[simpy.Event, None, None]:
         env = self.env
@@ -230,15 +238,16 @@ class _Run:
             return
         head: RequestHead = head_of(row, self.seed)
         index = self.router.choose(head, self.views)
-        self.instances[index].accept(Request(row, engine.max_model_len))
+        self.instances[index].accept(self.prompts.request(row))
 
     def _reject_reason(self, row: tuple) -> int:
         """Why no instance can ever serve the request: no room for an answer, or more blocks than an empty one has."""
         kv, max_model_len = self.instances[0].kv, self.plan.engine.max_model_len
         if row[6] >= max_model_len:
             return TOO_LONG_FOR_MODEL
-        fits = kv.blocks_for(row[6] + longest_answer(row, max_model_len)) <= kv.usable_blocks
-        return NOT_REJECTED if fits else TOO_LONG_FOR_KV
+        if kv.blocks_for(row[6] + longest_answer(row, max_model_len)) > kv.usable_blocks:
+            return TOO_LONG_FOR_KV
+        return NOT_REJECTED if self.prompts.fit_encoder(row) else TOO_LARGE_FOR_ENCODER
 
     def _finish(self, request: Request) -> None:
         now = self.env.now_ns
@@ -270,18 +279,3 @@ class _Run:
             self.plan.num_blocks,
             self.seed,
         )
-
-
-class Views(Sequence[InstanceView]):
-    """The instances as routers see them, each looked at when it is asked for."""
-
-    def __init__(self, instances: Sequence[Instance]):
-        self._instances = instances
-
-    def __len__(self) -> int:
-        return len(self._instances)
-
-    def __getitem__(self, index):
-        instance = self._instances[index]
-        scheduler, kv = instance.scheduler, instance.kv
-        return InstanceView(index, len(scheduler.waiting), len(scheduler.running), kv.free_blocks, kv.usable_blocks)

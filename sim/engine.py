@@ -23,6 +23,14 @@ class Engine:
     block_size: tokens in a KV block.
     gpu_memory_utilization: share of the GPU's memory that the engine takes.
     num_gpu_blocks_override: KV blocks of an instance, in place of the number that memory gives.
+    enable_prefix_caching: prompts that begin alike are computed once, while their blocks last.
+    async_scheduling: the next batch is formed while one is on the GPU.
+    policy: order of the queue and choice of victims, "fcfs" or "priority".
+    enable_chunked_prefill: whether a prompt may be split over iterations.
+    long_prefill_token_threshold: most prompt tokens of a request in one iteration; 0 for no limit.
+    scheduler_reserve_full_isl: admit only what has room for its whole prompt.
+    watermark: share of the blocks that admissions leave free.
+    max_num_encoder_input_tokens, encoder_cache_size: tokens of images and clips encoded in one iteration, and kept.
     """
 
     scheduler: str = "vllm"
@@ -32,6 +40,15 @@ class Engine:
     block_size: int = 16
     gpu_memory_utilization: float = 0.92
     num_gpu_blocks_override: int | None = None
+    enable_prefix_caching: bool = True
+    async_scheduling: bool = True
+    policy: str = "fcfs"
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    scheduler_reserve_full_isl: bool = True
+    watermark: float = 0.0
+    max_num_encoder_input_tokens: int = 0
+    encoder_cache_size: int = 0
 
     def check(self) -> None:
         """Raise ClusterError, naming every setting that is out of bounds, for an engine that vLLM would refuse too."""
@@ -51,6 +68,25 @@ class Engine:
             mistakes.append(
                 f"engine.max_num_batched_tokens = {budget} is below engine.max_num_seqs = {seats}: "
                 "vLLM wants a token for every seat"
+            )
+        context, threshold = self.max_model_len, self.long_prefill_token_threshold
+        if not self.enable_chunked_prefill and budget is not None and context is not None and budget < context:
+            mistakes.append(
+                f"engine.max_num_batched_tokens = {budget} is below engine.max_model_len = {context}: "
+                "vLLM wants room for a whole prompt where enable_chunked_prefill is off"
+            )
+        if threshold < 0 or (context is not None and threshold > context):
+            mistakes.append(
+                f"engine.long_prefill_token_threshold = {threshold}: vLLM wants 0 (off) to max_model_len"
+                + (f" = {context}" if context is not None else "")
+            )
+        if not 0.0 <= self.watermark < 1.0:
+            mistakes.append(f"engine.watermark = {self.watermark}: a share in [0, 1) is needed")
+        encoder = (self.max_num_encoder_input_tokens, self.encoder_cache_size)
+        if min(encoder) < 0 or (min(encoder) == 0) != (max(encoder) == 0):
+            mistakes.append(
+                f"engine.max_num_encoder_input_tokens = {encoder[0]}, engine.encoder_cache_size = {encoder[1]}: "
+                "both are 0 (text alone) or both are above"
             )
         if mistakes:
             raise ClusterError("\n".join(mistakes))

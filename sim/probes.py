@@ -1,5 +1,7 @@
 """Probes watch a run and change nothing: here the one that keeps the tables RECORD and STEP and counts the token gaps."""
 
+from typing import Any, Protocol
+
 import numpy as np
 
 from sim.request import RECORD, STEP
@@ -27,6 +29,14 @@ class Rows:
     def array(self) -> np.ndarray:
         """All rows so far, in the order in which they came."""
         return np.concatenate([*self._chunks, np.array(self._pending, self.dtype)])
+
+
+class Probe(Protocol):
+    """What a user's own observer looks like."""
+
+    def step_ended(self, instance_id: int, start_ns: int, end_ns: int, batch: Any) -> None:
+        """An iteration ended; `batch` is a `sim.scheduler.Batch`."""
+        ...
 
 
 class Tables:

@@ -4,7 +4,8 @@ This is the bottom file of sim: everything else may import it, it imports nothin
 Times are int64 nanoseconds from the start of the run; -1 stands for "never happened".
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,8 +52,12 @@ STEP = np.dtype(
 
 FINISH_REASONS = ("stop", "length", "rejected", "failed", "cut")
 STOP, LENGTH, REJECTED, FAILED, CUT = range(len(FINISH_REASONS))
-REJECT_REASONS = ("", "max_model_len", "kv_blocks")
-NOT_REJECTED, TOO_LONG_FOR_MODEL, TOO_LONG_FOR_KV = range(len(REJECT_REASONS))
+REJECT_REASONS = ("", "max_model_len", "kv_blocks", "encoder")
+NOT_REJECTED, TOO_LONG_FOR_MODEL, TOO_LONG_FOR_KV, TOO_LARGE_FOR_ENCODER = range(len(REJECT_REASONS))
+
+
+NEVER = 1 << 62
+"""More tokens than any request will have."""
 
 
 class RequestHead(NamedTuple):
@@ -74,35 +79,64 @@ class Request:
     """One prompt and its answer inside an instance.
 
     There is no prefill phase and no decode phase: `computed` catches up with `tokens`, the prompt and the answer known
-    so far. A request whose `computed` is one short is decoding. It ends when `tokens` reaches `end_tokens`.
+    so far. A request whose `computed` is one short is decoding. It ends when `tokens` reaches `end_tokens`, which the
+    scheduler does not look at. With two batches in flight `computed` runs ahead: `placeholders` are answer tokens that are
+    being computed and not known yet, `inflight` the tokens of batches that have not come back.
     """
 
     __slots__ = (
+        "blocks",
+        "cached_tokens",
+        "commit_at",
+        "committed",
         "computed",
         "end_tokens",
         "first_token_ns",
+        "inflight",
         "input_tokens",
         "instance_id",
+        "is_done",
+        "is_running",
+        "items",
+        "items_held",
         "itl_max_ns",
+        "keys",
         "kv_slots",
         "last_token_ns",
+        "limit_tokens",
+        "placeholders",
         "preemptions",
+        "rank",
         "request_id",
         "row",
         "scheduled_ns",
         "tokens",
     )
 
-    def __init__(self, row: tuple, max_model_len: int):
-        """`row` is a STREAM row as a tuple; an answer stops at `max_tokens` and where the model's context ends."""
+    def __init__(self, row: tuple, max_model_len: int, keys: Any = None, items: Sequence[Any] = ()):
+        """`row` is a STREAM row as a tuple; an answer stops at `max_tokens` and where the model's context ends.
+
+        keys, items: `sim.prompt.BlockKeys` and `Item`s, where a cache asks for them.
+        """
         self.row = row
         self.request_id = row[1]
         self.input_tokens = row[6]
+        self.rank = (row[9], row[0], str(row[1]))  # priority, arrival, and the id as vLLM compares it
         self.tokens = self.input_tokens
         self.computed = 0
+        self.placeholders = 0
+        self.inflight = 0
         self.kv_slots = 0  # tokens that the KV blocks it holds have room for
+        self.blocks: list[int] = []  # these, where the cache tells blocks apart
+        self.committed = 0  # how many of them can be found by others
+        self.commit_at = NEVER  # tokens at which one more is full
+        self.keys = keys
+        self.items = items
+        self.items_held: set[int] = set()
+        self.limit_tokens = self.input_tokens + row[8]
         self.end_tokens = self.input_tokens + min(row[7], longest_answer(row, max_model_len))
-        self.instance_id = -1
+        self.is_running = self.is_done = False
+        self.instance_id = self.cached_tokens = -1
         self.scheduled_ns = self.first_token_ns = self.last_token_ns = self.itl_max_ns = -1
         self.preemptions = 0
 
@@ -124,7 +158,7 @@ class Request:
             self.scheduled_ns,
             self.first_token_ns,
             finish_ns,
-            0,
+            max(self.cached_tokens, 0),
             self.preemptions,
             self.itl_max_ns,
             reason,

@@ -6,7 +6,7 @@ same request flips the same coin in every what-if.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sim.request import RequestHead
 
@@ -24,6 +24,21 @@ class InstanceView(NamedTuple):
     def requests(self) -> int:
         """All that are there."""
         return self.waiting + self.running
+
+
+class Views(Sequence[InstanceView]):
+    """The instances as routers see them, each looked at when it is asked for."""
+
+    def __init__(self, instances: Sequence[Any]):
+        self._instances = instances
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def __getitem__(self, index):
+        instance = self._instances[index]
+        scheduler, kv = instance.scheduler, instance.kv
+        return InstanceView(index, len(scheduler.waiting), len(scheduler.running), kv.free_blocks, kv.usable_blocks)
 
 
 class Router(Protocol):

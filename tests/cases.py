@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sim import Cluster, Engine
-from workloads.stream import STREAM
+from workloads.stream import SEGMENTS, STREAM, Stream, out_segment
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,82 @@ def small_requests(draw, most_requests=30):
     return rows([(at * 1_000_000, i, o, o + more) for at, i, o, more in draw(st.lists(lengths, min_size=n, max_size=n))])
 
 
+PLAIN = {"enable_prefix_caching": False, "async_scheduling": False}
+"""The settings under which nothing is remembered from one iteration to the next: what one can do by hand."""
+
+
 @st.composite
-def small_clusters(draw, most_instances=3):
-    """A cluster that has to preempt, chunk, queue and reject."""
+def small_engines(draw, **fixed):
+    """An engine that has to preempt, chunk, queue and reject, with any of vLLM's switches; `fixed` settings stay."""
     seats = draw(st.integers(1, 8))
-    engine = Engine(
-        max_num_seqs=seats,
-        max_num_batched_tokens=draw(st.integers(seats, 64)),
-        max_model_len=draw(st.integers(16, 96)),
-        block_size=draw(st.sampled_from([1, 2, 4, 16])),
-        num_gpu_blocks_override=draw(st.integers(4, 90)),
-    )
+    max_model_len = draw(st.integers(16, 96))
+    chunked = draw(st.booleans())
+    settings = {
+        "max_num_seqs": seats,
+        "max_num_batched_tokens": draw(st.integers(seats, 64)),
+        "max_model_len": max_model_len,
+        "block_size": draw(st.sampled_from([1, 2, 4, 16])),
+        "num_gpu_blocks_override": draw(st.integers(4, 90)),
+        "enable_prefix_caching": draw(st.booleans()),
+        "async_scheduling": draw(st.booleans()),
+        "policy": draw(st.sampled_from(["fcfs", "priority"])),
+        "enable_chunked_prefill": chunked,
+        "long_prefill_token_threshold": draw(st.sampled_from([0, 0, 7])),
+        "scheduler_reserve_full_isl": draw(st.booleans()),
+        "watermark": draw(st.sampled_from([0.0, 0.0, 0.1])),
+    }
+    settings |= fixed
+    if not settings["enable_chunked_prefill"]:
+        settings["max_num_batched_tokens"] = max(settings["max_num_batched_tokens"], max_model_len)
+    return Engine(**settings)
+
+
+PLAIN_ENGINE = PLAIN | {
+    "policy": "fcfs",
+    "enable_chunked_prefill": True,
+    "long_prefill_token_threshold": 0,
+    "scheduler_reserve_full_isl": True,
+    "watermark": 0.0,
+}
+
+
+@st.composite
+def small_clusters(draw, most_instances=3, **fixed):
+    """A cluster of such engines."""
     cost = AffineCost(1_000_000, draw(st.sampled_from([0, 1_000_000])), draw(st.sampled_from([0, 1000])))
     router = draw(st.sampled_from(["round_robin", "random", "power_of_two", "shortest_queue"]))
-    return Cluster(step_cost=cost, instances=draw(st.integers(1, most_instances)), router=router, engine=engine)
+    instances = draw(st.integers(1, most_instances))
+    return Cluster(step_cost=cost, instances=instances, router=router, engine=draw(small_engines(**fixed)))
+
+
+SHARED_TEXT = 40
+"""Length of each of the few texts that prompts of `shared_streams` begin with."""
+
+
+@st.composite
+def shared_streams(draw, most_requests=20):
+    """Requests whose prompts begin with one of two texts, or with the history of an earlier request, some with priorities."""
+    requests = draw(small_requests(most_requests))
+    segments = []
+    for i, row in enumerate(requests):
+        pieces = _pieces(draw, requests[:i], int(row["input_tokens"]))
+        row["segments_start"], row["segments_count"] = len(segments), len(pieces)
+        row["priority"] = draw(st.integers(0, 2))
+        segments += pieces
+    return Stream(1.0, lambda: iter([requests]), segments=np.array(segments, SEGMENTS))
+
+
+def _pieces(draw, earlier, tokens):
+    """A prompt of so many tokens: a shared text or an earlier answer, and then text of its own."""
+    kind = draw(st.sampled_from(["own", "text", "answer"]))
+    own = [(1000 + len(earlier), tokens)]
+    if kind == "answer" and len(earlier):
+        request = earlier[draw(st.integers(0, len(earlier) - 1))]
+        shared = min(int(request["output_tokens"]), tokens)
+        pieces = [(out_segment(int(request["request_id"])), shared)]
+    elif kind == "text":
+        shared = min(SHARED_TEXT, tokens)
+        pieces = [(draw(st.integers(0, 1)), shared)]
+    else:
+        return own
+    return [*pieces, (1000 + len(earlier), tokens - shared)] if tokens > shared else pieces

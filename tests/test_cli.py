@@ -24,6 +24,9 @@ rate = 2.0
 gpu = "h100"
 model = "llama-3.1-8b"
 instances = 2
+[engine]
+enable_prefix_caching = false
+async_scheduling = false
 [plan]
 replications = 2
 [compare]
@@ -184,6 +187,9 @@ TRACE_HEAD = "arrival_s,input_tokens,output_tokens\n"
         (["--set", "workload.start=23.99h"], "expected a span inside it"),
         (["--set", "engine.max_model_len=3"], "all 2"),
         (["--set", "engine.max_num_seqs=9000"], "vLLM wants a token for every seat"),
+        (["--set", "engine.enable_chunked_prefill=false", "--set", "engine.max_num_batched_tokens=4096"], "whole prompt"),
+        (["--set", "engine.long_prefill_token_threshold=200000"], "vLLM wants 0 (off) to max_model_len"),
+        (["--set", "engine.encoder_cache_size=100"], "both are 0 (text alone) or both are above"),
         (["--engine", "fast"], "expected auto or reference"),
     ],
 )
@@ -256,7 +262,8 @@ def test_generate_writes_a_stream_that_simulate_reads(run):
     assert run(*words, "--out", "s.csv")[0] == 0
     code, _, err = run(*words, "--out", "s.csv")
     assert code == 2 and "exists already" in err
-    Path("own.toml").write_text('[workload]\ntrace = "s.csv"\n[cluster]\ngpu = "h100"\nmodel = "llama-3.1-8b"\ninstances = 2\n')
+    own = SMALL.replace('pool = "deepseek-r1"\nstart = "12h"\nduration = "2min"\nrate = 2.0', 'trace = "s.csv"')
+    Path("own.toml").write_text(own)
     run("simulate", "own.toml", "--quiet", "--result-dir", "from_file")
     run("simulate", "small.toml", "--quiet", "--result-dir", "from_pool")
     one, two = (pd.read_parquet(f"{name}/requests.parquet") for name in ("from_file", "from_pool"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import Cluster, Engine, simulate
-from tests.cases import AffineCost, rows
+from tests.cases import PLAIN, AffineCost, rows
 from workloads import WorkloadError
 
 MS = 1_000_000
@@ -17,6 +17,7 @@ def play(requests, cost=None, instances=1, router="round_robin", **engine):
         "max_model_len": 64,
         "block_size": 4,
         "num_gpu_blocks_override": 40,
+        **PLAIN,
     }
     settings.update(engine)
     cluster = Cluster(step_cost=cost or AffineCost(), instances=instances, router=router, engine=Engine(**settings))

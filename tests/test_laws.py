@@ -1,14 +1,16 @@
 """Laws of a run, over random routers, engines and bursts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import RECORD, Cluster, Engine, simulate
-from sim.instance import Instance
-from sim.request import FINISH_REASONS, REJECT_REASONS, REJECTED
-from tests.cases import AffineCost, rows, small_clusters, small_requests
+from sim.request import FAILED, FINISH_REASONS, REJECT_REASONS, REJECTED
+from sim.scheduler import VllmScheduler
+from tests.cases import PLAIN, PLAIN_ENGINE, AffineCost, rows, shared_streams, small_clusters, small_requests
 from tests.naive import one_instance
 
 runs = given(small_requests(), small_clusters())
@@ -80,7 +82,7 @@ def test_budget_seats_and_blocks_are_kept_in_every_step(requests, cluster):
 
 
 @many
-@runs
+@given(small_requests(), small_clusters(**PLAIN))
 def test_tokens_computed_are_those_of_prompts_answers_and_recomputation(requests, cluster):
     result = simulate(requests, cluster)
     served = result.records[result.records["finish_reason"] != REJECTED]
@@ -93,22 +95,6 @@ def test_tokens_computed_are_those_of_prompts_answers_and_recomputation(requests
     assert sum(result.gaps.values()) == int(np.sum(served["output_tokens"] - 1))
 
 
-@settings(max_examples=100, deadline=None)
-@runs
-def test_blocks_and_seats_are_conserved_after_every_iteration(requests, cluster):
-    end_batch, checks = Instance._end_batch, []
-
-    def checked(self, *args):
-        end_batch(self, *args)
-        self.scheduler.check()
-        checks.append(1)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Instance, "_end_batch", checked)
-        result = simulate(requests, cluster, use_stretches=False)
-    assert len(checks) == result.step_count
-
-
 @many
 @runs
 def test_same_seed_same_bytes(requests, cluster):
@@ -119,16 +105,16 @@ def test_same_seed_same_bytes(requests, cluster):
 
 
 @settings(max_examples=400, deadline=None)
-@runs
-def test_a_stretch_changes_nothing_but_the_speed(requests, cluster):
-    short, long = (simulate(requests, cluster, use_stretches=flag) for flag in (True, False))
+@given(shared_streams(), small_clusters())
+def test_a_stretch_changes_nothing_but_the_speed(stream, cluster):
+    short, long = (simulate(stream, cluster, use_stretches=flag) for flag in (True, False))
     assert short.records.tobytes() == long.records.tobytes()
     assert short.steps.tobytes() == long.steps.tobytes()
     assert short.gaps == long.gaps
 
 
 @settings(max_examples=400, deadline=None)
-@given(small_requests(), small_clusters(most_instances=1))
+@given(small_requests(), small_clusters(most_instances=1, **PLAIN_ENGINE))
 def test_one_instance_equals_its_plain_twin(requests, cluster):
     records = simulate(requests, cluster).records
     columns = ("scheduled_ns", "first_token_ns", "finish_ns", "preemptions", "itl_max_ns")
@@ -164,3 +150,85 @@ def test_the_random_cases_do_preempt_queue_and_reject():
     assert np.sum(result.records["finish_reason"] == REJECTED) == 1
     assert result.steps["waiting"].max() > 0
     assert result.records.dtype == RECORD
+
+
+@many
+@given(shared_streams(), small_clusters())
+def test_a_shared_prompt_changes_what_is_computed_and_not_what_is_answered(stream, cluster):
+    records = simulate(stream, cluster).records
+    served = records[~np.isin(records["finish_reason"], (REJECTED, FAILED))]
+    assert len(records) == len(stream.collect())
+    assert np.all(served["cached_tokens"] < served["input_tokens"])
+    assert np.all(served["cached_tokens"] % cluster.engine.block_size == 0)
+    if not cluster.engine.enable_prefix_caching:
+        assert not served["cached_tokens"].any()
+    longest = np.minimum(served["max_tokens"], cluster.engine.max_model_len - served["input_tokens"])
+    asked = {int(row["request_id"]): int(row["output_tokens"]) for row in stream.collect()}
+    assert all(
+        tokens == min(asked[int(request_id)], most)
+        for request_id, tokens, most in zip(served["request_id"], served["output_tokens"], longest.tolist())
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(shared_streams(), small_clusters())
+def test_blocks_and_cache_are_sound_after_every_call_of_the_scheduler(stream, cluster):
+    receive, checks = VllmScheduler.receive, []
+
+    def checked(self, *args):
+        out = receive(self, *args)
+        self.check()
+        checks.append(1)
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VllmScheduler, "receive", checked)
+        result = simulate(stream, cluster, use_stretches=False)
+    assert len(checks) == result.step_count
+
+
+class Schedules:
+    """What was computed for whom in every iteration, as it ended."""
+
+    def __init__(self):
+        self.steps = []
+
+    def step_ended(self, instance_id, start_ns, end_ns, batch):
+        who = [(request.request_id, tokens) for request, tokens in zip(batch.requests, batch.tokens)]
+        self.steps.append((start_ns, end_ns, who, sorted(request.request_id for request in batch.preempted)))
+
+
+@many
+@given(small_requests(), small_clusters(most_instances=1), st.randoms(use_true_random=False))
+def test_answer_lengths_that_lie_in_the_future_change_nothing_before(requests, cluster, random):
+    """Nobody can cheat: with all answers as long as allowed, other true lengths act only from the first end on."""
+    requests["max_tokens"] = requests["output_tokens"].max() + 1
+    other = requests.copy()
+    lengths = other["output_tokens"].tolist()
+    random.shuffle(lengths)
+    other["output_tokens"] = lengths
+    seen = []
+    for stream in (requests, other):
+        probe = Schedules()
+        result = simulate(stream, cluster, probe=probe)
+        ends = result.records["finish_ns"][result.records["finish_reason"] != REJECTED]
+        seen.append((probe.steps, int(ends.min()) if len(ends) else 0))
+    until = min(end for _, end in seen)
+    first, second = ([step for step in steps if step[0] < until] for steps, _ in seen)
+    assert first == second
+
+
+def test_what_vllm_could_hang_on_ends_as_failed_or_goes_on():
+    """Without the whole-prompt gate two prompts can hold each other up; nobody waits for ever."""
+    engine = Engine(
+        max_num_seqs=4,
+        max_num_batched_tokens=64,
+        max_model_len=60,
+        block_size=4,
+        num_gpu_blocks_override=16,
+        scheduler_reserve_full_isl=False,
+    )
+    for is_async in (False, True):
+        cluster = Cluster(step_cost=AffineCost(), engine=replace(engine, async_scheduling=is_async))
+        records = simulate(rows([(0, 50, 9, 10)] * 6), cluster).records
+        assert len(records) == 6 and not np.any(records["finish_reason"] == REJECTED)

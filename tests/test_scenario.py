@@ -70,7 +70,7 @@ def test_the_example_of_the_design_is_read_as_it_stands(tmp_path):
     scenario = load_scenario(path)
     assert scenario.workload.start == 72000.0 and scenario.workload.duration == 3600.0
     assert scenario.cluster.gpu_price_per_hour == 2.5
-    assert [notice.split(":")[0] for notice in scenario.notices()] == ["async_scheduling", "enable_prefix_caching"]
+    assert scenario.engine.async_scheduling and scenario.engine.enable_prefix_caching
 
 
 def test_a_resolved_scenario_reads_back_to_the_same():
@@ -108,6 +108,8 @@ def test_a_resolved_scenario_reads_back_to_the_same():
         ({"plan__replications": "some"}, "plan.replications"),
         ({"name": "../evil"}, "names a folder"),
         ({"engine__block_size": 0}, "engine.block_size = 0: expected"),
+        ({"engine__policy": "fifo"}, "no policy 'fifo'"),
+        ({"engine__watermark": 1.0}, "engine.watermark = 1.0: expected less than 1"),
     ],
 )
 def test_a_mistake_names_its_place_and_what_is_expected(changes, said):

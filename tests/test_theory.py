@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from sim import Cluster, Engine, simulate
-from tests.cases import AffineCost, rows
+from tests.cases import PLAIN, AffineCost, rows
 
 
 def one_seat_cluster(service_ns):
     """One request at a time, in order, each the same time: a queue with one server and fixed service."""
-    engine = Engine(max_num_seqs=1, max_num_batched_tokens=64, max_model_len=64, num_gpu_blocks_override=16)
+    engine = Engine(max_num_seqs=1, max_num_batched_tokens=64, max_model_len=64, num_gpu_blocks_override=16, **PLAIN)
     return Cluster(step_cost=AffineCost(service_ns, 0), engine=engine)
 
 

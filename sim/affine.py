@@ -1,0 +1,25 @@
+"""A step cost for tests and teaching: so much for an iteration, and so much for each token of four kinds."""
+
+from dataclasses import dataclass
+
+from sim.batch import Batch
+
+
+@dataclass(frozen=True)
+class AffineCost:
+    """Whole nanoseconds: a base, and prices per token computed, per token of context after it, per token encoded."""
+
+    base_ns: int
+    per_token_ns: int = 0
+    per_kv_token_ns: int = 0
+    per_encoder_token_ns: int = 0
+
+    def step_ns(self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int) -> int:
+        """An iteration of decodes alone; of prefill the sums do not tell the context, so `batch_ns` does."""
+        return self.base_ns + self.per_token_ns * (prefill_tokens + decodes) + self.per_kv_token_ns * decode_context_tokens
+
+    def batch_ns(self, batch: Batch) -> int:
+        """Any iteration."""
+        tokens = self.per_token_ns * (batch.prefill_tokens + batch.decodes)
+        context = self.per_kv_token_ns * batch.context_tokens
+        return self.base_ns + tokens + context + self.per_encoder_token_ns * batch.encode_tokens
