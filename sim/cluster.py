@@ -163,6 +163,8 @@ def simulate(
         run.play(iter([stream.first()]), progress)
     else:
         duration_s = stream.duration_s
+        if prompts.are_named:
+            prompts.check(stream.windows())
         run.play(iter(stream.windows()), progress)
     return run.result(duration_s)
 

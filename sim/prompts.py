@@ -1,20 +1,35 @@
 """Requests made from STREAM rows and the tables of their segments and items."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from sim.engine import FullEngine
 from sim.prompt import PRIVATE, BlockKeys, Item
 from sim.request import Request
-from workloads.stream import out_segment
+from workloads.segments import check_segments
+from workloads.stream import ITEMS, SEGMENTS, STREAM, out_segment
 
 
 class Prompts:
     """The SEGMENTS and ITEMS of a stream (None for none), into which its rows point."""
 
     def __init__(self, segments: np.ndarray | None, items: np.ndarray | None):
-        self._segments = [] if segments is None else segments[["segment_id", "tokens"]].tolist()
-        self._items = [] if items is None else [Item(*item) for item in items[["offset", "tokens", "item_id"]].tolist()]
+        segments = np.empty(0, SEGMENTS) if segments is None else segments
+        items = np.empty(0, ITEMS) if items is None else items
+        self._tables = segments, items
+        self._segments = segments[["segment_id", "tokens"]].tolist()
+        self._items = [Item(*item) for item in items[["offset", "tokens", "item_id"]].tolist()]
         self.engine = FullEngine()
+
+    @property
+    def are_named(self) -> bool:
+        """Whether any prompt says what it is made of."""
+        return bool(len(self._tables[0]) or len(self._tables[1]))
+
+    def check(self, windows: Iterable[np.ndarray]) -> None:
+        """WorkloadError for rows whose segments or items cannot be: unknown answers, wrong sums, items in one place."""
+        check_segments(np.concatenate([np.empty(0, STREAM), *windows]), *self._tables)
 
     def fit_encoder(self, row: tuple) -> bool:
         """Whether every item of a STREAM row can be encoded in one iteration and kept."""
