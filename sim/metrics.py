@@ -163,6 +163,7 @@ def summary(result: Result, slo: Slo | None = None) -> dict[str, Any]:
         "kv_blocks": result.kv_blocks,
         "steps": result.step_count,
         "input_tokens": int(np.sum(records["input_tokens"], dtype="i8")),
+        "cached_tokens": int(np.sum(records["cached_tokens"], dtype="i8")),
         "output_tokens": int(np.sum(records["output_tokens"][done], dtype="i8")),
         "preemptions": int(np.sum(records["preemptions"], dtype="i8")),
         "request_throughput_rps": int(np.sum(inside)) / window_s,
