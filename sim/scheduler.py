@@ -58,8 +58,9 @@ class VllmScheduler:
         self.waiting: Waiting = POLICIES[engine.policy]()
         self.encoder = EncoderCache(engine.encoder_cache_size)
         self.watermark_blocks = int(engine.watermark * (kv.usable_blocks + 1))
+        # Where a rank, a hit or an item without room can let somebody pass, the head may change or be passed over.
         is_fifo = engine.policy == "fcfs" and engine.scheduler_reserve_full_isl
-        self._head_is_final = is_fifo and not engine.enable_prefix_caching
+        self._head_is_final = is_fifo and not engine.enable_prefix_caching and not engine.encoder_cache_size
 
     def schedule(self) -> Batch:
         """Form the next batch and take its KV blocks; an empty batch means that nothing can run."""
