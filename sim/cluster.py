@@ -150,8 +150,9 @@ def simulate(
     (the same results, slower). probe: an observer of every iteration. Raises ClusterError or ProfileError for a cluster
     that cannot be, WorkloadError for rows that are no stream.
     """
-    prompts = Prompts(getattr(stream, "segments", None), getattr(stream, "items", None))
-    run = _Run(cluster, seed, Tables(keep_steps), prompts)
+    plan = cluster.plan()
+    prompts = Prompts(plan.engine, getattr(stream, "segments", None), getattr(stream, "items", None))
+    run = _Run(cluster, plan, seed, Tables(keep_steps), prompts)
     for instance in run.instances:
         instance.probe, instance.use_stretches = probe, use_stretches
     if isinstance(stream, np.ndarray):
@@ -172,12 +173,11 @@ def simulate(
 class _Run:
     """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
 
-    def __init__(self, cluster: Cluster, seed: int, tables: Tables, prompts: Prompts):
+    def __init__(self, cluster: Cluster, plan: Plan, seed: int, tables: Tables, prompts: Prompts):
         self.cluster = cluster
-        self.plan = cluster.plan()
+        self.plan = plan
         self.seed = seed
         self.prompts = prompts
-        prompts.engine = self.plan.engine
         self.env = Clock()
         self.tables = tables
         self.router: Router = ROUTERS[cluster.router]() if isinstance(cluster.router, str) else copy.deepcopy(cluster.router)

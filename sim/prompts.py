@@ -12,15 +12,15 @@ from workloads.stream import ITEMS, SEGMENTS, STREAM, out_segment
 
 
 class Prompts:
-    """The SEGMENTS and ITEMS of a stream (None for none), into which its rows point."""
+    """The SEGMENTS and ITEMS of a stream (None for none), into which its rows point, as an engine needs them."""
 
-    def __init__(self, segments: np.ndarray | None, items: np.ndarray | None):
+    def __init__(self, engine: FullEngine, segments: np.ndarray | None, items: np.ndarray | None):
+        self.engine = engine
         segments = np.empty(0, SEGMENTS) if segments is None else segments
         items = np.empty(0, ITEMS) if items is None else items
         self._tables = segments, items
         self._segments = segments[["segment_id", "tokens"]].tolist()
         self._items = [Item(*item) for item in items[["offset", "tokens", "item_id"]].tolist()]
-        self.engine = FullEngine()
 
     @property
     def are_named(self) -> bool:
