@@ -1,0 +1,138 @@
+"""How kernels run: compiled by numba into a cache that cannot be stale, or as the plain Python they are written in.
+
+A kernel module says `kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
+compiled, at the first call of each function; `plain(name)` gives a second copy of it whose functions stay Python: a small
+run is over before a compiler would be. Both give the same results.
+
+numba looks only at the file of a function to decide whether its cached code is still right, so the cache folder is named
+by a hash of every source of the kernel's package, and of the versions and the processor that the code was made for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Mark = Callable[[Function], Function]
+
+CACHE_VARIABLE = "SERVECAST_CACHE_DIR"
+_PLAIN = "plain_"
+
+
+def compiler(module_name: str) -> tuple[Mark, Mark]:
+    """The two marks of a kernel module: `kernel` for its functions, `template` for those that take functions as arguments.
+
+    A template is copied into the kernel that calls it, which is what lets numba keep the result in its cache. Kernels
+    count no references to arrays, which would be half of their time: they may not make or return arrays of their own.
+    """
+    if is_plain(module_name):
+        return _leave, _leave
+    from numba import njit
+    from numba.core import config
+
+    folder = cache_folder(_package_of(module_name))
+
+    def kernel(function: Function) -> Function:
+        # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.
+        before, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
+        try:
+            return njit(cache=folder is not None, nogil=True, _nrt=False)(function)
+        finally:
+            config.CACHE_DIR = before
+
+    return kernel, njit(nogil=True, _nrt=False, inline="always")
+
+
+def is_plain(module_name: str) -> bool:
+    """Whether the functions of this module stay Python: it is the plain copy, or numba is switched off."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or any(
+        part.startswith(_PLAIN) for part in module_name.split(".")
+    )
+
+
+def plain(name: str) -> ModuleType:
+    """The copy of a kernel module or package whose functions are plain Python; its modules import each other relatively."""
+    parent, _, last = name.rpartition(".")
+    copy_name = f"{parent}.{_PLAIN}{last}"
+    if copy_name not in sys.modules:
+        origin = importlib.util.find_spec(name)
+        assert origin is not None and origin.origin is not None
+        spec = importlib.util.spec_from_file_location(
+            copy_name, origin.origin, submodule_search_locations=origin.submodule_search_locations
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules[copy_name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[copy_name]
+
+
+def is_warm(name: str, function: str) -> bool:
+    """Whether the compiled code of a kernel of this module or package lies in the cache."""
+    folder = cache_folder(name)
+    return folder is not None and any(folder.glob(f"**/*.{function}-*.nbc"))
+
+
+@lru_cache
+def cache_folder(name: str) -> Path | None:
+    """Where the compiled code of a kernel module or package lies; None where no folder of the user's own can be written."""
+    import llvmlite.binding
+    import numba
+
+    digest = hashlib.sha256()
+    for path in _sources(name):
+        digest.update(path.name.encode() + path.read_bytes())
+    made_for = (numba.__version__, platform.python_version(), llvmlite.binding.get_host_cpu_name(), platform.machine())
+    digest.update(repr(made_for).encode())
+    for root in _roots():
+        folder = root / f"{name}-{digest.hexdigest()[:16]}"
+        if _is_ours(folder):
+            return folder
+    return None
+
+
+def _roots() -> list[Path]:
+    """Folders that may hold caches, the first that can be written is taken."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return [Path(named)]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [home / "servecast", Path(tempfile.gettempdir()) / f"servecast-{getattr(os, 'getuid', lambda: 0)()}"]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Make the folder if need be. Cached code is run, so a folder that somebody else owns or may write is not used."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status, root = folder.stat(), folder.parent.stat()
+    except OSError:
+        return False
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or root.st_uid != os.getuid() or status.st_mode & 0o022):
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _package_of(module_name: str) -> str:
+    """The package of a module of kernels, or the module itself where it stands alone."""
+    return module_name.rpartition(".")[0] if module_name.count(".") > 1 else module_name
+
+
+def _sources(name: str) -> list[Path]:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    if spec.submodule_search_locations is None:
+        return [Path(spec.origin)]
+    return sorted(Path(spec.origin).parent.glob("*.py"))
+
+
+def _leave(function: Function) -> Function:
+    return function
