@@ -16,7 +16,7 @@ from .freequeue import blocks_for, chain_left, take, take_chain
 from .gaps import drop_old_gaps, longest_gap_since, push_gap
 from .leaving import end_with, finish, note_longest_gap, preempt_last, stop_decoding
 from .play import play, pop_front, push_back
-from .running import append_running
+from .running import append_running, trace_decodes
 from .steps import count_gap, note_step, note_trace, stamp_traces, start_ns_of, step_ns
 from .stretch import has_room, stretch
 
