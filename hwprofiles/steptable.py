@@ -69,8 +69,13 @@ class StepTable:
             + 32768
         ) >> 16
 
-    def arrays(self) -> dict[str, Any]:
-        """The same numbers for a compiled engine, by name: int64 arrays, and the two factors as Python integers."""
+    def arrays(self, most_tokens: int) -> dict[str, Any]:
+        """The same numbers for a compiled engine, by name: int64 arrays, and the two factors as Python integers.
+
+        ProfileError where steps of so many tokens are beyond the table.
+        """
+        if most_tokens >= len(self.by_tokens):
+            raise ProfileError(f"a step table of {len(self.by_tokens) - 1} tokens has no price for {most_tokens}")
         import numpy as np
 
         lists = ("by_tokens", "by_samples", "by_prefill_tokens", "by_decodes")

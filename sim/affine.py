@@ -1,8 +1,11 @@
 """A step cost for tests and teaching: so much for an iteration, and so much for each token of four kinds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sim.batch import Batch
+
+_TICK_BITS = 16  # the compiled engine counts in ticks of 2^-16 ns
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,19 @@ class AffineCost:
         tokens = self.per_token_ns * (batch.prefill_tokens + batch.decodes)
         context = self.per_kv_token_ns * batch.context_tokens
         return self.base_ns + tokens + context + self.per_encoder_token_ns * batch.encode_tokens
+
+    def arrays(self, most_tokens: int) -> dict[str, Any]:
+        """The same price in the terms of hwprofiles.steptable, and of two products that only this one has."""
+        import numpy as np
+
+        nothing = np.zeros(most_tokens + 1, np.int64)
+        by_tokens = self.base_ns + self.per_token_ns * np.arange(most_tokens + 1, dtype=np.int64) << _TICK_BITS
+        return {
+            "by_tokens": by_tokens,
+            "by_samples": nothing,
+            "by_prefill_tokens": nothing,
+            "by_decodes": nothing,
+            "decode_context_ticks": self.per_kv_token_ns << _TICK_BITS,
+            "chunk_context_ticks": self.per_kv_token_ns << _TICK_BITS,
+            "encode_ticks": self.per_encoder_token_ns << _TICK_BITS,
+        }

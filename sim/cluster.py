@@ -16,9 +16,10 @@ import simpy
 from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_cost
 from sim.clock import ARRIVALS, Clock, Moment
 from sim.engine import ClusterError, Engine, FullEngine
-from sim.instance import Instance, StepCost
+from sim.instance import Instance
 from sim.kvcache import KVCache, PrefixCache
 from sim.metrics import Result
+from sim.plan import Plan, StepCost
 from sim.probes import Probe, Tables
 from sim.prompts import Prompts
 from sim.request import (
@@ -61,7 +62,7 @@ class Cluster:
     engine: Engine = field(default_factory=Engine)
     step_cost: StepCost | None = None
 
-    def plan(self) -> "Plan":
+    def plan(self) -> Plan:
         """Look everything up and check it. ClusterError or ProfileError where something is unknown or does not fit."""
         self.engine.check()
         if self.instances < 1:
@@ -79,7 +80,7 @@ class Cluster:
                 raise ClusterError(f"no {what} '{name}'{hint} (known: {', '.join(known)})")
         return self._plan_custom() if self.step_cost is not None else self._plan_measured()
 
-    def _plan_custom(self) -> "Plan":
+    def _plan_custom(self) -> Plan:
         engine = self.engine
         missing = [
             name
@@ -91,7 +92,7 @@ class Cluster:
         assert self.step_cost is not None and engine.num_gpu_blocks_override is not None
         return Plan(FullEngine.of(engine), self.step_cost, engine.num_gpu_blocks_override)
 
-    def _plan_measured(self) -> "Plan":
+    def _plan_measured(self) -> Plan:
         if self.gpu is None or self.model is None:
             raise ClusterError("a cluster needs gpu and model, or a step_cost of its own")
         gpu, model = load_gpu(self.gpu), load_model(self.model)
@@ -110,15 +111,6 @@ class Cluster:
         cost = load_step_cost(gpu, model, self.precision, self.tp)
         table = cost.table(engine.max_num_batched_tokens, engine.max_num_seqs, engine.max_model_len, blocks * engine.block_size)
         return Plan(engine, table, blocks)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance."""
-
-    engine: FullEngine
-    step_cost: StepCost
-    num_blocks: int
 
 
 def _with_defaults(engine: Engine, gpu: Gpu, model: Model) -> FullEngine:

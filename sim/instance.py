@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Protocol
 
 import simpy
 
@@ -11,18 +10,11 @@ from sim.clock import STEP_BEGINS, STEP_ENDS, Clock, Moment
 from sim.engine import FullEngine
 from sim.histogram import bin_of
 from sim.kvcache import KVCache
+from sim.plan import StepCost
 from sim.probes import Probe, Tables
 from sim.request import Request
 from sim.scheduler import Scheduler
 from sim.stretch import Stretch
-
-
-class StepCost(Protocol):
-    """How long an iteration takes. One that needs more of a batch than these sums has `batch_ns(batch)` as well."""
-
-    def step_ns(self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int) -> int:
-        """Its duration; `prefill_work` is the sum of n * (n + 2 * past) over the prefill chunks."""
-        ...
 
 
 class Flight:

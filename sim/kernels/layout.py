@@ -12,6 +12,8 @@ import numpy as np
 NONE = -1
 NEVER = 1 << 62
 """Later than any time, and more than any count."""
+LATEST_TIME = 1 << 61
+"""A run ends with an error beyond it: 73 years."""
 
 
 class World(NamedTuple):
@@ -109,9 +111,19 @@ QUEUE_HEAD = 22  # positions in the rest of the free queue
 QUEUE_TAIL = 23
 HOLE_FIRST = 24
 HOLE_COUNT = 25
-# Columns from here to INSTANCE_COLUMNS are for the other families.
-OWN = 26
-INSTANCE_COLUMNS = 40
+# Of the batch being formed.
+BUDGET_LEFT = 26
+PREFILL_TOKENS = 27
+PREFILL_WORK = 28
+CHUNK_CONTEXT = 29
+LONE_DECODES = 30  # chunks of one token after others, which cost what a decode costs
+LONE_CONTEXT = 31
+PREFILLS = 32  # chunks in all
+SAMPLES = 33  # of those, the last of a prompt
+COMPLETING = 34  # list of the slots of those
+# Columns from here to INSTANCE_COLUMNS are for the other families, which may use those of the aggregates as well.
+OWN = 35
+INSTANCE_COLUMNS = 64
 
 # Columns of a slot.
 NEXT = 0  # link of whatever list the slot is in
@@ -138,7 +150,7 @@ FREE_COLUMN = 3  # for other families
 RARE_COLUMNS = 4
 
 # Columns of `traces`.
-TRACE_STEP = 0  # end of the iteration
+TRACE_END = 0  # of the iteration
 TRACE_KIND = 1
 TRACE_REQUEST = 2
 TRACE_VALUE = 3  # tokens computed; index of the item encoded

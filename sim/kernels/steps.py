@@ -8,12 +8,25 @@ from .compiler import kernel
 
 @kernel
 def step_ns(world, prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encode_tokens):
-    """(sum of four looked-up terms and four products + 2^15) >> 16: hwprofiles.steptable, and sim.affine for the last two."""
-    cost, settings = world.cost, world.settings
-    ticks = cost[0, prefill_tokens + decodes] + cost[1, samples] + cost[2, prefill_tokens] + cost[3, decodes]
+    """(looked-up terms + four products + 2^15) >> 16: hwprofiles.steptable, and sim.affine for the last two products."""
+    settings = world.settings
+    ticks = step_ticks(world, prefill_tokens, decodes, samples)
     ticks += settings[at.WORK_TICKS] * prefill_work + settings[at.CONTEXT_TICKS] * decode_context
     ticks += settings[at.CHUNK_CONTEXT_TICKS] * chunk_context + settings[at.ENCODE_TICKS] * encode_tokens
     return (ticks + 32768) >> 16
+
+
+@kernel
+def step_ticks(world, prefill_tokens, decodes, samples):
+    """The looked-up terms of a step's cost: by tokens, by samples, by prefill tokens, by decodes."""
+    cost = world.cost
+    return cost[0, prefill_tokens + decodes] + cost[1, samples] + cost[2, prefill_tokens] + cost[3, decodes]
+
+
+@kernel
+def start_ns_of(me):
+    """When a batch formed now begins: when the GPU is free."""
+    return me[at.LAST_END] if me[at.FLIGHTS] and me[at.LAST_END] > me[at.NOW] else me[at.NOW]
 
 
 @kernel
@@ -27,6 +40,13 @@ def bin_of(value):
         shift += 8
     mantissa, exponent = math.frexp(float(value))
     return ((exponent - 1 + shift) << 7) + int(mantissa * 256.0) - 128
+
+
+@kernel
+def bin_floor(index):
+    """The smallest integer of a bin."""
+    octave, part = index >> 7, index & 127
+    return (128 + part) << (octave - 7) if octave >= 7 else -(-(128 + part) >> (7 - octave))
 
 
 @kernel
@@ -54,16 +74,22 @@ def note_step(me, world, start_ns, end_ns, prefill_tokens, decodes, encode_token
 
 
 @kernel
-def note_trace(me, world, end_ns, kind, slot, value):
-    """A line of the trace: what batch `end_ns` did for a request; there must be room."""
+def note_trace(me, world, kind, slot, value):
+    """A line of the trace: what the batch being formed does for a request; there must be room."""
     counts = world.counts
     row = world.traces[counts[at.TRACE_COUNT]]
     counts[at.TRACE_COUNT] += 1
-    row[at.TRACE_STEP] = end_ns
     row[at.TRACE_KIND] = kind
     row[at.TRACE_REQUEST] = world.lives[slot]["request_id"]
     row[at.TRACE_VALUE] = value
     row[at.TRACE_INSTANCE] = me[at.ID]
+
+
+@kernel
+def stamp_traces(world, first, end_ns):
+    """The batch that the lines from `first` on are about is formed: it ends then."""
+    for line in range(first, world.counts[at.TRACE_COUNT]):
+        world.traces[line, at.TRACE_END] = end_ns
 
 
 @kernel

@@ -1,0 +1,26 @@
+"""A cluster looked up: what both engines need to know of it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.engine import FullEngine
+
+
+class StepCost(Protocol):
+    """How long an iteration takes. One that needs more of a batch than these sums has `batch_ns(batch)` as well.
+
+    The compiled engine plays costs with `arrays(most_tokens)`, as hwprofiles.steptable.StepTable has it.
+    """
+
+    def step_ns(self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int) -> int:
+        """Its duration; `prefill_work` is the sum of n * (n + 2 * past) over the prefill chunks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance."""
+
+    engine: FullEngine
+    step_cost: StepCost
+    num_blocks: int
