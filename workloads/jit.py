@@ -1,6 +1,6 @@
 """How kernels run: compiled by numba into a cache that cannot be stale, or as the plain Python they are written in.
 
-A kernel module says `kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
+A kernel module says `entry, kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
 compiled, at the first call of each function; `plain(name)` gives a second copy of it whose functions stay Python: a small
 run is over before a compiler would be. Both give the same results.
 
@@ -21,37 +21,50 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Mark = Callable[[Function], Function]
+Mark = Callable[[Any], Any]
+
+
+
+class Marks(NamedTuple):
+    """Decorators for the functions of a kernel module, see `compiler`."""
+
+    entry: Mark
+    kernel: Mark
+    template: Mark
+
 
 CACHE_VARIABLE = "SERVECAST_CACHE_DIR"
 _PLAIN = "plain_"
 
 
-def compiler(module_name: str) -> tuple[Mark, Mark]:
-    """The two marks of a kernel module: `kernel` for its functions, `template` for those that take functions as arguments.
+def compiler(module_name: str) -> Marks:
+    """The marks of a kernel module: `entry` for what Python calls, `kernel` for the pieces of that, `template` for pieces
+    that take functions as arguments.
 
-    A template is copied into the kernel that calls it, which is what lets numba keep the result in its cache. Kernels
-    count no references to arrays, which would be half of their time: they may not make or return arrays of their own.
+    Entries are kept in the cache, with all that they call. Pieces become part of their callers, as calls with many arrays
+    would cost more than what they do. None counts references to arrays, which would be half of their time, so none may make
+    or return arrays of its own.
     """
     if is_plain(module_name):
-        return _leave, _leave
+        return Marks(_leave, _leave, _leave)
     from numba import njit
     from numba.core import config
 
     folder = cache_folder(_package_of(module_name))
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
-    def kernel(function: Function) -> Function:
+    def entry(function: Any) -> Any:
         # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.
         before, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
         try:
-            return njit(cache=folder is not None, nogil=True, _nrt=False)(function)
+            return njit(cache=folder is not None, **options)(function)
         finally:
             config.CACHE_DIR = before
 
-    return kernel, njit(nogil=True, _nrt=False, inline="always")
+    kernel = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    return Marks(entry, kernel, njit(inline="always", **options))
 
 
 def is_plain(module_name: str) -> bool:
@@ -134,5 +147,5 @@ def _sources(name: str) -> list[Path]:
     return sorted(Path(spec.origin).parent.glob("*.py"))
 
 
-def _leave(function: Function) -> Function:
+def _leave(function: Any) -> Any:
     return function

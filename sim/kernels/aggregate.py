@@ -11,7 +11,7 @@ PARTIAL, and it is the last of those who run. docs/fast.md tells it with picture
 
 from . import layout as at
 from .clock import advance
-from .compiler import kernel
+from .compiler import entry, kernel
 from .freequeue import blocks_for, chain_left, take, take_chain
 from .gaps import drop_old_gaps, longest_gap_since, push_gap
 from .leaving import end_with, finish, note_longest_gap, preempt_last, stop_decoding
@@ -21,13 +21,13 @@ from .steps import count_gap, note_step, note_trace, stamp_traces, start_ns_of, 
 from .stretch import has_room, stretch
 
 
-@kernel
+@entry
 def play_aggregate(world, rows, until_ns):
     """Arrivals with this family's functions (`play`)."""
     return play(advance_aggregate, accept, world, rows, until_ns)
 
 
-@kernel
+@entry
 def advance_aggregate(me, world, until_ns):
     """The clock with this family's functions (`clock`)."""
     return advance(stretch, form, finish, me, world, until_ns)
