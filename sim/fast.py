@@ -19,9 +19,11 @@ from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
 from workloads.jit import plain
 from workloads.stream import STREAM
 
+Progress = Callable[[float], None]
 KERNELS = "sim.kernels"
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
+_GROWS = {at.NEEDS_RING: at.RING_SIZE, at.NEEDS_STACK: at.STACK_SIZE, at.NEEDS_HOLES: at.HOLES_SIZE}
 
 
 class FastRun:
@@ -37,7 +39,7 @@ class FastRun:
         self._cursor = 0
         self._steps: list[np.ndarray] = []  # formed, and not ended yet
 
-    def play(self, windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> None:
+    def play(self, windows: Iterable[np.ndarray], progress: Progress | None) -> None:
         """Run to the end; `windows` are checked STREAM arrays in order."""
         env = self.env
         env.process(self._feed(windows, progress))
@@ -49,7 +51,7 @@ class FastRun:
         self.tables.step_count = int(counts[at.FORMED] + counts[at.STRETCHED])
         self.tables.gaps = {int(index): int(gaps[index]) for index in np.flatnonzero(gaps)}
 
-    def _feed(self, windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> Generator[simpy.Event, None, None]:
+    def _feed(self, windows: Iterable[np.ndarray], progress: Progress | None) -> Generator[simpy.Event, None, None]:
         """Piece by piece; what arrives at the last instant of one does so after everything else of that instant."""
         for window in windows:
             for start in range(0, len(window), PIECE_ROWS):
@@ -89,10 +91,10 @@ class FastRun:
             self._take_steps()
             if len(world.steps) < PIECE_ROWS:
                 self.world = more_rows(world, "steps")
-        elif needs in (at.NEEDS_STACK, at.NEEDS_HOLES):
-            self.world = wider_instances(world, self.plan, at.STACK_SIZE if needs == at.NEEDS_STACK else at.HOLES_SIZE)
+        elif needs in _GROWS:
+            self.world = wider_instances(world, self.plan, _GROWS[needs])
         else:
-            raise ClusterError(f"the run goes on beyond {at.LATEST_TIME / 1e9:.0f} simulated seconds; expected a cluster that keeps up")
+            raise ClusterError(f"the run goes on beyond {at.LATEST_TIME / 1e9:.0f} simulated seconds; expected less work")
 
     def _drain(self, until_ns: int) -> None:
         """Hand over who has left and what has ended, in the order in which it happened."""

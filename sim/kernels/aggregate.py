@@ -74,11 +74,14 @@ def form(me, world):
 def _needs(me, world):
     """What there is no room for, before anything is changed; DONE if there is room for all."""
     settings, counts = world.settings, world.counts
+    most = min(me[at.RUNNING] + me[at.WAITING], settings[at.SEATS])
+    if 2 * most > settings[at.RING_SIZE]:
+        return at.NEEDS_RING
     if me[at.STACK_TOP] == settings[at.STACK_SIZE]:
         _drop_old_gaps(me, world)
         if 4 * me[at.STACK_TOP] > 3 * settings[at.STACK_SIZE]:
             return at.NEEDS_STACK
-    if settings[at.CACHES] and me[at.HOLE_COUNT] + min(me[at.WAITING], settings[at.SEATS]) > settings[at.HOLES_SIZE]:
+    if settings[at.CACHES] and me[at.HOLE_COUNT] + most > settings[at.HOLES_SIZE]:
         return at.NEEDS_HOLES
     if settings[at.KEEPS_STEPS] and counts[at.STEP_COUNT] == len(world.steps):
         return at.NEEDS_STEPS

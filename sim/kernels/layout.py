@@ -170,6 +170,6 @@ LATEST = 8  # the last thing that happened anywhere
 COUNTS = 12
 
 # What a kernel says when it returns: all played, or what there is no room for.
-DONE, NEEDS_RECORDS, NEEDS_STEPS, NEEDS_TRACES, NEEDS_SLOTS, NEEDS_STACK, NEEDS_HOLES, OUT_OF_TIME = range(8)
+DONE, NEEDS_RECORDS, NEEDS_STEPS, NEEDS_TRACES, NEEDS_SLOTS, NEEDS_STACK, NEEDS_HOLES, OUT_OF_TIME, NEEDS_RING = range(9)
 # What forming a batch says, besides -NEEDS_...
 NOTHING, SOMETHING = 0, 1
