@@ -6,7 +6,8 @@ instance serves it, a RECORD row is left.
 
 import copy
 import heapq
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -20,11 +21,12 @@ from sim.instance import Instance
 from sim.kvcache import KVCache, PrefixCache
 from sim.metrics import Result
 from sim.plan import Plan, StepCost
-from sim.probes import Probe, Tables
+from sim.probes import Kept, Probe, Sink, Tables
 from sim.prompts import Prompts
 from sim.request import (
     FAILED,
     NOT_REJECTED,
+    RECORD,
     REJECTED,
     TOO_LARGE_FOR_ENCODER,
     TOO_LONG_FOR_KV,
@@ -36,7 +38,9 @@ from sim.request import (
 )
 from sim.router import ROUTERS, Router, Views
 from sim.scheduler import SCHEDULERS
+from sim.slo import Slo
 from sim.source import Source, Stream
+from sim.tally import Tally
 from sim.waiting import POLICIES
 from workloads import WorkloadError, check_stream
 
@@ -132,34 +136,54 @@ def simulate(
     keep_steps: bool = True,
     progress: Progress | None = None,
     *,
+    keep_records: bool = True,
+    slo: str | Slo | None = None,
+    sinks: Sequence[Sink] = (),
     probe: Probe | None = None,
     use_stretches: bool = True,
 ) -> Result:
     """Play `stream` on `cluster` until its last request has left.
 
     stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
-    router's coins. keep_steps: whether STEP rows are kept. use_stretches: False forms every iteration by the scheduler
-    (the same results, slower). probe: an observer of every iteration. Raises ClusterError or ProfileError for a cluster
-    that cannot be, WorkloadError for rows that are no stream.
+    router's coins. keep_steps, keep_records: whether STEP and RECORD rows are kept; without them memory does not grow
+    with the run. slo: whose terms on each request are counted on the way, for a summary without rows. sinks: get the
+    RECORD rows in order of leaving, and are closed at the end. use_stretches: False forms every iteration by the
+    scheduler (the same results, slower). probe: an observer of every iteration. Raises ClusterError or ProfileError for
+    a cluster that cannot be, WorkloadError for rows that are no stream, SloError.
     """
     plan = cluster.plan()
     prompts = Prompts(plan.engine, getattr(stream, "segments", None), getattr(stream, "items", None))
-    run = _Run(cluster, plan, seed, Tables(keep_steps), prompts)
-    for instance in run.instances:
-        instance.probe, instance.use_stretches = probe, use_stretches
-    if isinstance(stream, np.ndarray):
-        duration_s = max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
-        run.play(iter([stream]), progress)
-    elif isinstance(stream, Source):
-        duration_s = stream.duration_s or 0.0
-        run.follow = stream.follow
-        run.play(iter([stream.first()]), progress)
-    else:
-        duration_s = stream.duration_s
-        if prompts.are_named:
+    duration_s = _duration_s(stream)
+    tally = Tally(round(duration_s * 1e9) or None, Slo.parse(slo) if isinstance(slo, str) else slo)
+    kept = Kept(RECORD) if keep_records else None
+    with ExitStack() as ending:
+        for sink in sinks:
+            ending.callback(sink.close)
+        tables = Tables(keep_steps, [tally, *([kept] if kept else []), *sinks])
+        run = _Run(cluster, plan, seed, tables, prompts)
+        for instance in run.instances:
+            instance.probe, instance.use_stretches = probe, use_stretches
+        if isinstance(stream, Source):
+            run.follow = stream.follow
+        elif prompts.are_named and not isinstance(stream, np.ndarray):
             prompts.check(stream.windows())
-        run.play(iter(stream.windows()), progress)
-    return run.result(duration_s)
+        run.play(_windows(stream), progress)
+        tables.flush()
+    return run.result(duration_s, tally, kept.array() if kept else None)
+
+
+def _duration_s(stream: Stream | Source | np.ndarray) -> float:
+    """The time in which requests arrive; 0 where only the run itself can tell, as in a closed loop that is not cut."""
+    if isinstance(stream, np.ndarray):
+        return max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
+    return stream.duration_s or 0.0
+
+
+def _windows(stream: Stream | Source | np.ndarray) -> Iterator[np.ndarray]:
+    """STREAM rows by arrival; of a closed loop the first ones."""
+    if isinstance(stream, np.ndarray):
+        return iter([stream])
+    return iter([stream.first()] if isinstance(stream, Source) else stream.windows())
 
 
 class _Run:
@@ -257,14 +281,13 @@ class _Run:
         while self.due and self.due[0][0] <= self.env.now_ns:
             self._route(heapq.heappop(self.due))
 
-    def result(self, duration_s: float) -> Result:
-        """The tables and what they were made on."""
+    def result(self, duration_s: float, tally: Tally, rows: np.ndarray | None) -> Result:
+        """What came out and what it was made on."""
         tables, cluster = self.tables, self.cluster
         if duration_s <= 0.0:  # a closed loop that ends with its requests
             duration_s = max(self.env.now_ns, 1) / 1e9
         return Result(
-            tables.records.array(),
-            tables.steps.array(),
+            tally,
             tables.gaps,
             tables.step_count,
             duration_s,
@@ -272,4 +295,6 @@ class _Run:
             cluster.tp,
             self.plan.num_blocks,
             self.seed,
+            tables.steps(),
+            rows,
         )
