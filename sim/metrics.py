@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sim import histogram
+from sim.choice import REFERENCE, Choice
 from sim.latency import latencies_s
 from sim.request import FINISH_REASONS
 from sim.slo import METRICS, Slo, Term
@@ -34,6 +35,7 @@ class Result:
     seed: int
     steps: np.ndarray  # STEP rows, empty where they were not kept
     rows: np.ndarray | None = None  # RECORD rows in order of leaving, None where they were not kept
+    choice: Choice = REFERENCE  # which engine played it, and why; results do not depend on it
 
     @property
     def records(self) -> np.ndarray:

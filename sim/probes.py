@@ -30,6 +30,16 @@ class Probe(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Who looks at the instances at equal intervals of simulated time, for as long as requests arrive."""
+
+    period_s: float
+
+    def look(self, now_ns: int, views: Sequence[Any]) -> None:
+        """The instances as routers see them (`sim.router.InstanceView`), after what ended at this instant."""
+        ...
+
+
 class Rows:
     """Rows of a dtype, gathered one by one or many at once and handed on in arrays of CHUNK_ROWS, whoever made them."""
 

@@ -5,7 +5,7 @@ compiled, at the first call of each function; `plain(name)` gives a second copy 
 run is over before a compiler would be. Both give the same results.
 
 numba looks only at the file of a function to decide whether its cached code is still right, so the cache folder is named
-by a hash of every source of the kernel's package, and of the versions and the processor that the code was made for.
+by a hash of every source of the kernel's package and of the versions that made the code; numba tells processors apart.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 Mark = Callable[[Any], Any]
-
 
 
 class Marks(NamedTuple):
@@ -67,11 +67,19 @@ def compiler(module_name: str) -> Marks:
     return Marks(entry, kernel, njit(inline="always", **options))
 
 
+def can_compile() -> bool:
+    """Whether numba is there to compile: not where NUMBA_DISABLE_JIT switches it off."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+
+def is_loaded(module_name: str) -> bool:
+    """Whether a kernel module has been imported to be compiled, so that its code is here or on its way."""
+    return module_name in sys.modules
+
+
 def is_plain(module_name: str) -> bool:
     """Whether the functions of this module stay Python: it is the plain copy, or numba is switched off."""
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or any(
-        part.startswith(_PLAIN) for part in module_name.split(".")
-    )
+    return not can_compile() or any(part.startswith(_PLAIN) for part in module_name.split("."))
 
 
 def plain(name: str) -> ModuleType:
@@ -99,13 +107,11 @@ def is_warm(name: str, function: str) -> bool:
 @lru_cache
 def cache_folder(name: str) -> Path | None:
     """Where the compiled code of a kernel module or package lies; None where no folder of the user's own can be written."""
-    import llvmlite.binding
-    import numba
-
     digest = hashlib.sha256()
     for path in _sources(name):
         digest.update(path.name.encode() + path.read_bytes())
-    made_for = (numba.__version__, platform.python_version(), llvmlite.binding.get_host_cpu_name(), platform.machine())
+    # numba tells processors apart itself; what it asks for is only that others' code is not in the way.
+    made_for = (version("numba"), version("llvmlite"), platform.python_version(), platform.machine())
     digest.update(repr(made_for).encode())
     for root in _roots():
         folder = root / f"{name}-{digest.hexdigest()[:16]}"

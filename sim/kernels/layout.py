@@ -83,6 +83,12 @@ SETTINGS = 40
 
 WHEEL_SIZE = 1024
 
+ROUTERS = ("round_robin", "random", "power_of_two", "shortest_queue")
+"""The routers of `sim.router` that the kernels play, by their code."""
+ROUND_ROBIN, RANDOM, POWER_OF_TWO, SHORTEST_QUEUE = range(4)
+GIVEN = 4
+"""The router is Python: what it chose stands in TURN."""
+
 # Columns of an instance: the clock (sim/kernels/clock.py), the same for all families.
 ID = 0
 BATCH = 1  # number of the next batch
