@@ -36,8 +36,9 @@ class World(NamedTuple):
     keys: np.ndarray  # [slots, blocks of the longest request], uint64: keys of a request's blocks
     held: np.ndarray  # [slots, blocks of the longest request], int32: blocks that a request holds
     blocks: np.ndarray  # [instances, num_blocks, BLOCK_COLUMNS], int64
-    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, row by row
-    encoders: np.ndarray  # [instances, ENCODER_ROWS, ENCODER_COLUMNS]: the encoder caches
+    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, row by row, by the lowest bit of their number
+    encoders: np.ndarray  # [instances, different items, ENCODER_COLUMNS]: the encoder caches
+    marks: np.ndarray  # [slots, items of the request with the most, MARK_COLUMNS]
 
 
 # Of `settings`: the engine.
@@ -179,3 +180,71 @@ COUNTS = 12
 DONE, NEEDS_RECORDS, NEEDS_STEPS, NEEDS_TRACES, NEEDS_SLOTS, NEEDS_STACK, NEEDS_HOLES, OUT_OF_TIME, NEEDS_RING = range(9)
 # What forming a batch says, besides -NEEDS_...
 NOTHING, SOMETHING = 0, 1
+
+# The general family. Columns of a slot, besides NEXT, TOKENS (prompt and answer known), LIMIT and FLAGS; sim.request has
+# the same names in full.
+HAS_COMPUTED = 1  # tokens computed or being computed
+AHEAD = 2  # answer tokens being computed and not known yet
+IN_FLIGHT = 3  # tokens of batches that have not come back
+ROOM = 7  # tokens that the KV blocks it holds have room for
+MOST = 8  # prompt and the longest answer asked for
+COMMIT_AT = 9  # tokens at which one more block is full
+COMMITTED = 10  # blocks that can be found by others
+HELD = 11  # blocks held
+LAST_TOKEN_NS = 12
+WORST_GAP_NS = 13
+WIDE_SLOT_COLUMNS = 16
+
+# Bits of FLAGS in the general family.
+IS_RUNNING = 1
+IS_DONE = 2  # gone, but for a batch in flight that computes it once more
+HAS_ITEMS = 4
+
+# Columns of `rare` in the general family.
+ITEMS_START = 0
+ITEMS_COUNT = 1
+CHILD = 2  # of the heap of those who wait
+BACK = 3
+
+# Columns of an instance in the general family. Those of a round are what one call of the scheduler works with.
+ROWS = 26  # of the batches in flight, by the lowest bit of their number: columns 26 and 27
+BUDGET_LEFT = 28
+ENCODER_LEFT = 29
+CUT = 30  # most tokens for a request in this round; NEVER for no threshold
+INDEX = 31  # of the running request being looked at
+PREEMPTED_NOW = 32
+TRACE_FROM = 33  # the first trace of this round
+ENTRIES = 34  # items in the encoder cache
+CLOCK = 35  # of the encoder cache: when an item lost its last holder
+UNUSED = 36  # tokens of room that hold no item
+REACHABLE = 37  # those, and the tokens of items that nobody holds
+
+# Columns of a row of `batches`.
+ROW_SLOT = 0
+ROW_TOKENS = 1
+ROW_SAMPLES = 2  # 1: gets a token at the end
+ROW_ENCODED = 3  # encoder tokens for it
+ROW_ENDED = 4  # of row i: the slot of the i-th who ends with this batch
+BATCH_COLUMNS = 5
+
+# Columns of `blocks`.
+KEY = 0
+REFERENCES = 1
+PLACE = 2  # in the free queue
+CHAIN = 3  # the next block in the same bucket; NONE for the last one, KEYLESS_BLOCK for one that cannot be found
+BLOCK_COLUMNS = 4
+KEYLESS_BLOCK = -2
+
+# Columns of `encoders`.
+IDENTITY = 0
+ITEM_TOKENS = 1
+HOLDERS = 2
+AGE = 3
+ENCODER_COLUMNS = 4
+
+# Columns of `marks`.
+FIRST = 0  # index of the first item of the request that is the same
+STATE = 1
+MARK_COLUMNS = 2
+# Bits of STATE. The first two are of an identity, so they stand with its first item.
+IS_HELD, IS_SEEN, IS_NEW, IS_CHOSEN = 1, 2, 4, 8

@@ -95,11 +95,23 @@ def stamp_traces(world, first, end_ns):
 @kernel
 def leave(me, world, slot, finish_ns, tokens):
     """A request is gone with so many answer tokens: its RECORD row goes out, its slot is free. There must be room."""
+    note_leaving(world, slot, finish_ns, tokens)
+    free_slot(world, slot)
+
+
+@kernel
+def note_leaving(world, slot, finish_ns, tokens):
+    """The RECORD row of a request that is gone with so many answer tokens; there must be room."""
     counts = world.counts
     life = world.lives[slot]
     life["finish_ns"] = finish_ns
     life["output_tokens"] = tokens
     world.records[counts[at.RECORD_COUNT]] = life
     counts[at.RECORD_COUNT] += 1
-    world.slots[slot, at.NEXT] = counts[at.FREE_SLOT]
-    counts[at.FREE_SLOT] = slot
+
+
+@kernel
+def free_slot(world, slot):
+    """A slot can be given to the next who comes."""
+    world.slots[slot, at.NEXT] = world.counts[at.FREE_SLOT]
+    world.counts[at.FREE_SLOT] = slot

@@ -1,0 +1,204 @@
+"""The KV blocks of an instance: who holds them, the queue of those that nobody holds, and the table that finds them by key.
+
+The rules are those of `sim.kvcache`, where the order of the free queue is told. Without prefix caching blocks are counted.
+
+The free queue is a ring of block numbers from QUEUE_HEAD to QUEUE_TAIL; a block that is taken out of the middle leaves NONE.
+The table chains the blocks of a bucket in the order in which they were entered, so that of equal blocks the oldest is found.
+"""
+
+import numpy as np
+
+from . import layout as at
+from .compiler import kernel
+
+
+@kernel
+def open_blocks(me, world):
+    """Nobody holds a block, and none can be found."""
+    settings = world.settings
+    usable = settings[at.USABLE]
+    me[at.FREE] = usable
+    if not settings[at.CACHES]:
+        return
+    blocks = world.blocks[me[at.ID]]
+    me[settings[at.BUCKETS] : settings[at.BUCKETS] + settings[at.BUCKETS_SIZE]] = at.NONE
+    me[at.QUEUE_HEAD], me[at.QUEUE_TAIL] = 0, usable
+    for block in range(usable):
+        blocks[block, at.REFERENCES] = 0
+        blocks[block, at.CHAIN] = at.KEYLESS_BLOCK
+        blocks[block, at.PLACE] = block
+        me[settings[at.FREE_QUEUE] + block] = block
+
+
+@kernel
+def find(me, world, slot):
+    """The longest chain of cached full blocks that a request begins with, short of its last token.
+
+    Writes them where it holds blocks, which it does not yet; returns how many there are and how many nobody holds.
+    """
+    found = unheld = 0
+    if world.settings[at.CACHES]:
+        blocks, keys, held = world.blocks[me[at.ID]], world.keys[slot], world.held[slot]
+        for index in range((world.slots[slot, at.TOKENS] - 1) // world.settings[at.BLOCK_SIZE]):
+            block = _lookup(me, world, blocks, np.int64(keys[index]))
+            if block == at.NONE:
+                break
+            held[index] = block
+            unheld += blocks[block, at.REFERENCES] == 0
+            found += 1
+    return found, unheld
+
+
+@kernel
+def touch(me, world, slot, hit):
+    """Give a request the blocks that `find` has just written."""
+    size, request = world.settings[at.BLOCK_SIZE], world.slots[slot]
+    blocks, held = world.blocks[me[at.ID]], world.held[slot]
+    for index in range(hit):
+        block = blocks[held[index]]
+        if block[at.REFERENCES] == 0:
+            me[world.settings[at.FREE_QUEUE] + block[at.PLACE]] = at.NONE
+            me[at.FREE] -= 1
+        block[at.REFERENCES] += 1
+    request[at.HELD] = request[at.COMMITTED] = hit
+    request[at.COMMIT_AT] = (hit + 1) * size
+    request[at.ROOM] = hit * size
+
+
+@kernel
+def grow(me, world, slot, tokens):
+    """Give a request room for `tokens` in all. False, and nothing changed, where the free blocks do not suffice."""
+    settings, request = world.settings, world.slots[slot]
+    need = (tokens - request[at.ROOM] + settings[at.BLOCK_SIZE] - 1) // settings[at.BLOCK_SIZE]
+    if need > me[at.FREE]:
+        return False
+    if need > 0:
+        if settings[at.CACHES]:
+            _take(me, world, slot, need)
+        me[at.FREE] -= need
+        request[at.HELD] += need
+        request[at.ROOM] += need * settings[at.BLOCK_SIZE]
+    return True
+
+
+@kernel
+def commit(me, world, slot, tokens):
+    """Enter the full blocks of the first `tokens` tokens under their keys."""
+    size, request = world.settings[at.BLOCK_SIZE], world.slots[slot]
+    full = tokens // size
+    if full > request[at.COMMITTED]:
+        blocks, keys, held = world.blocks[me[at.ID]], world.keys[slot], world.held[slot]
+        for index in range(request[at.COMMITTED], full):
+            _enter(me, world, blocks, held[index], np.int64(keys[index]))
+        request[at.COMMITTED] = full
+        request[at.COMMIT_AT] = (full + 1) * size
+
+
+@kernel
+def release(me, world, slot):
+    """Take back all that a request holds: blocks without a key to the front, those with one to the end from the last on."""
+    settings, request = world.settings, world.slots[slot]
+    count = request[at.HELD]
+    if settings[at.CACHES]:
+        _make_room_in_queue(me, world, count)
+        blocks, held = world.blocks[me[at.ID]], world.held[slot]
+        for index in range(count):
+            block = blocks[held[index]]
+            block[at.REFERENCES] -= 1
+            if block[at.REFERENCES] == 0 and block[at.CHAIN] == at.KEYLESS_BLOCK:
+                me[at.QUEUE_HEAD] -= 1
+                _put(me, settings, block, held[index], me[at.QUEUE_HEAD])
+        for index in range(count - 1, -1, -1):
+            block = blocks[held[index]]
+            if block[at.REFERENCES] == 0 and block[at.CHAIN] != at.KEYLESS_BLOCK:
+                _put(me, settings, block, held[index], me[at.QUEUE_TAIL])
+                me[at.QUEUE_TAIL] += 1
+    else:
+        me[at.FREE] += count
+    request[at.HELD] = request[at.COMMITTED] = request[at.ROOM] = 0
+
+
+@kernel
+def _take(me, world, slot, count):
+    """So many blocks from the head of the free queue, which has them; those with a key lose it."""
+    settings, blocks, held = world.settings, world.blocks[me[at.ID]], world.held[slot]
+    first = world.slots[slot, at.HELD]
+    for index in range(first, first + count):
+        block = at.NONE
+        while block == at.NONE:
+            block = me[settings[at.FREE_QUEUE] + (me[at.QUEUE_HEAD] & (settings[at.FREE_QUEUE_SIZE] - 1))]
+            me[at.QUEUE_HEAD] += 1
+        if blocks[block, at.CHAIN] != at.KEYLESS_BLOCK:
+            _forget(me, world, blocks, block)
+        blocks[block, at.REFERENCES] = 1
+        held[index] = block
+
+
+@kernel
+def _put(me, settings, block, number, position):
+    """A block into the free queue."""
+    place = position & (settings[at.FREE_QUEUE_SIZE] - 1)
+    me[settings[at.FREE_QUEUE] + place] = number
+    block[at.PLACE] = place
+    me[at.FREE] += 1
+
+
+@kernel
+def _make_room_in_queue(me, world, count):
+    """Close the gaps of the free queue where so many more would not fit."""
+    settings = world.settings
+    size, start = settings[at.FREE_QUEUE_SIZE], settings[at.FREE_QUEUE]
+    if me[at.QUEUE_TAIL] - me[at.QUEUE_HEAD] + count <= size:
+        return
+    blocks, to = world.blocks[me[at.ID]], me[at.QUEUE_TAIL]
+    for position in range(me[at.QUEUE_TAIL] - 1, me[at.QUEUE_HEAD] - 1, -1):
+        block = me[start + (position & (size - 1))]
+        if block != at.NONE:
+            to -= 1
+            me[start + (to & (size - 1))] = block
+            blocks[block, at.PLACE] = to & (size - 1)
+    me[at.QUEUE_HEAD] = to
+
+
+@kernel
+def _lookup(me, world, blocks, key):
+    """The block entered first of those under a key, or NONE."""
+    block = me[_bucket(world, key)]
+    while block != at.NONE and blocks[block, at.KEY] != key:
+        block = blocks[block, at.CHAIN]
+    return block
+
+
+@kernel
+def _enter(me, world, blocks, block, key):
+    """A block can be found by its key, after those that are there already."""
+    bucket = _bucket(world, key)
+    before = me[bucket]
+    if before == at.NONE:
+        me[bucket] = block
+    else:
+        while blocks[before, at.CHAIN] != at.NONE:
+            before = blocks[before, at.CHAIN]
+        blocks[before, at.CHAIN] = block
+    blocks[block, at.KEY] = key
+    blocks[block, at.CHAIN] = at.NONE
+
+
+@kernel
+def _forget(me, world, blocks, block):
+    """A block that is given out is found no longer."""
+    bucket = _bucket(world, blocks[block, at.KEY])
+    before = me[bucket]
+    if before == block:
+        me[bucket] = blocks[block, at.CHAIN]
+    else:
+        while blocks[before, at.CHAIN] != block:
+            before = blocks[before, at.CHAIN]
+        blocks[before, at.CHAIN] = blocks[block, at.CHAIN]
+    blocks[block, at.CHAIN] = at.KEYLESS_BLOCK
+
+
+@kernel
+def _bucket(world, key):
+    """Where the chain of a key begins; the low bits of keys are mixed well."""
+    return world.settings[at.BUCKETS] + (key & (world.settings[at.BUCKETS_SIZE] - 1))
