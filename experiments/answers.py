@@ -4,17 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare import Comparison, compare
-from experiments.errors import UserError
 from experiments.folder import write_json
-from experiments.job import Job, refuse_all_rejected
+from experiments.job import Job
 from experiments.plan import PlanResult, plan
 from experiments.search import Answer, Point
-from experiments.tables import requests_frame, write_frame
+from experiments.tables import RequestsFile
 from experiments.traffic import PER_CLIENT, stream_of
 from experiments.words import clock, count, seconds
-from experiments.workers import cluster_of
-from sim import simulate
-from sim.metrics import Result
 
 _LABELS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2E", "queue": "queue"}
 
@@ -26,19 +22,15 @@ def answer_simulate(job: Job) -> int:
     scenario, console = job.scenario, job.console
     stream = stream_of(scenario)
     duration_s = getattr(stream, "duration_s", None) or 0.0
-    result = simulate(
-        stream,
-        cluster_of(scenario),
-        scenario.seed,
-        progress=lambda now_s: console.progress(f"simulated {now_s:,.0f} of {duration_s:,.0f} s"),
-    )
-    _require_requests(result)
-    refuse_all_rejected(result)
-    kept: dict[str, Any] = {}
-    report = job.write(lambda draft: kept.update(job.write_result(draft, result, _description(stream))))
-    _say_run(job, kept)
+
+    def progress(now_s: float) -> None:
+        console.progress(f"simulated {now_s:,.0f} of {duration_s:,.0f} s")
+
+    summary: dict[str, Any] = {}
+    report = job.write(lambda draft: summary.update(job.play(draft, stream, scenario.seed, progress=progress)))
+    _say_run(job, summary)
     _say_end(job, report)
-    return job.close(kept.get("slo_holds"))
+    return job.close(summary.get("slo_holds"))
 
 
 def answer_plan(job: Job) -> int:
@@ -51,12 +43,10 @@ def answer_plan(job: Job) -> int:
     # The run that the report shows: the plan, under the first of its seeds, with its steps.
     job.console.progress(f"playing {answer.instances} instances once more for the report")
     stream = stream_of(job.scenario, found.seeds[0])
-    result = simulate(stream, cluster_of(job.scenario, answer.instances), found.seeds[0])
-    refuse_all_rejected(result)
 
     def fill(draft: Path) -> None:
         write_json(draft / "plan.json", found.as_json())
-        job.write_result(draft, result, _description(stream))
+        job.play(draft, stream, found.seeds[0], answer.instances)
 
     report = job.write(fill)
     _say_plan(job, found)
@@ -76,7 +66,9 @@ def answer_compare(job: Job) -> int:
         write_json(draft / "compare.json", {**found.as_json(), **told})
         for kind, result in found.first_results.items():
             name = kind if kind == PER_CLIENT else f"naive_{kind}"
-            write_frame(requests_frame(result, job.scenario.parsed_slo()), draft, f"requests_{name}")
+            file = RequestsFile(draft, job.scenario.parsed_slo(), f"requests_{name}")
+            file.add(result.records)
+            file.close()
 
     report = job.write(fill)
     say_compare(job, found)
@@ -192,20 +184,3 @@ def _say_end(job: Job, report: Path) -> None:
 
 def _number(value: float | None) -> float:
     return float("inf") if value is None else value
-
-
-def _description(stream: Any) -> dict[str, Any]:
-    description = getattr(stream, "description", None)
-    if description is not None:
-        return dict(description)
-    return {
-        "source": "concurrency",
-        "concurrency": stream.n,
-        "input_tokens": stream.input_tokens,
-        "output_tokens": stream.output_tokens,
-    }
-
-
-def _require_requests(result: Result) -> None:
-    if not len(result.records):
-        raise UserError("the workload sent no request in this span; expected a longer duration or a higher rate")

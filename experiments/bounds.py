@@ -13,7 +13,7 @@ from experiments.scenario import Scenario
 from experiments.words import seconds
 from experiments.workers import Collected
 from sim.cluster import Plan
-from sim.metrics import percentile
+from sim.distribution import percentile
 
 MEAN_STEP_SHARE = 0.65
 """Share of the TPOT limit that the mean step may take in a first guess: percentiles lie above the mean."""

@@ -42,6 +42,11 @@ _FLAGS: dict[str, Any] = {
     "assert_slo": Annotated[bool, typer.Option("--assert-slo", help="Exit with code 3 where the SLO is missed.")],
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Print the resolved scenario and stop.")],
     "quiet": Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")],
+    "by_client": Annotated[bool, typer.Option("--by-client", help="Write a table with a row for each client.")],
+    "by_window": Annotated[
+        str | None, typer.Option(metavar="TIME", help="Write a table with a row for each window of arrivals, such as 60s.")
+    ],
+    "no_rows": Annotated[bool, typer.Option("--no-rows", help="Keep no tables of requests and steps: memory stays flat.")],
 }
 _DEFAULTS: dict[str, Any] = {
     "overrides": [],
@@ -50,10 +55,15 @@ _DEFAULTS: dict[str, Any] = {
     "assert_slo": False,
     "dry_run": False,
     "quiet": False,
+    "by_client": False,
+    "no_rows": False,
 }
 
 
-_ONLY = {"assert_slo": ("simulate",), "workers": ("demo", "plan", "compare")}
+_ONLY = {
+    **dict.fromkeys(("assert_slo", "by_client", "by_window", "no_rows"), ("simulate",)),
+    "workers": ("demo", "plan", "compare"),
+}
 """Flags that would do nothing for the other verbs."""
 
 

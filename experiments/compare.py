@@ -12,7 +12,7 @@ from experiments.plan import judging_seeds, require_slo, start_search
 from experiments.scenario import Scenario
 from experiments.search import Answer, Point, Search
 from experiments.traffic import HOUR_S, PER_CLIENT, hour_at, kind_of, stream_of
-from experiments.workers import Question, Workers, together
+from experiments.workers import Question, Run, Workers, together
 from sim.metrics import Result
 
 HOURS_AT_ONCE = 4  # bounds what is in memory
@@ -49,21 +49,13 @@ class Hour:
             "curves": {kind: [point.row() for point in answer.points.values()] for kind, answer in self.answers.items()},
         }
 
-    def first_results(self) -> dict[str, Result]:
-        """Under the real mix and the first seed: the per-client plan and each naive one."""
-        real = self.answers[PER_CLIENT]
-        return {
-            PER_CLIENT: real.points[real.instances].first,
-            **{kind: point.first for kind, point in self.judged.items()},
-        }
-
 
 @dataclass(frozen=True)
 class Comparison:
     """All hours."""
 
     hours: list[Hour]
-    first_results: dict[str, Result]
+    first_results: dict[str, Result]  # with their rows: the first hour's plans under the real mix and the first seed
     seeds: list[int]
     scenario: Scenario
 
@@ -91,12 +83,10 @@ def compare(scenario: Scenario, workers: Workers) -> Comparison:
     studies = [hour_at(scenario, start_s) for start_s in starts]
     seeds = judging_seeds(scenario)
     hours: list[Hour] = []
-    first_results: dict[str, Result] = {}
     for begin in range(0, scenario.compare.hours, HOURS_AT_ONCE):
         some = slice(begin, begin + HOURS_AT_ONCE)
         hours += workers.answer(together([study(*hour, seeds) for hour in zip(studies[some], starts[some])]))
-        first_results = first_results or hours[0].first_results()
-        hours = [_slim(hour) for hour in hours]
+    first_results = workers.answer(_replayed(studies[0], hours[0], seeds[0]))
     return Comparison(hours, first_results, seeds, scenario)
 
 
@@ -118,11 +108,10 @@ def study(scenario: Scenario, start_s: float, seeds: list[int]) -> Question[Hour
     return Hour(start_s, stream.description, answers, points, fits)
 
 
-def _slim(hour: Hour) -> Hour:
-    """The hour without the tables of its runs."""
-
-    def light(point: Point) -> Point:
-        return replace(point, first=replace(point.first, records=point.first.records[:0]))
-
-    answers = {kind: replace(a, points={n: light(p) for n, p in a.points.items()}) for kind, a in hour.answers.items()}
-    return replace(hour, answers=answers, judged={kind: light(point) for kind, point in hour.judged.items()})
+def _replayed(scenario: Scenario, hour: Hour, seed: int) -> Question[dict[str, Result]]:
+    """The plans of an hour under its real mix once more, with the rows of their requests."""
+    needs = {kind: answer.instances for kind, answer in hour.answers.items()}
+    different = sorted(set(needs.values()))
+    results = yield [Run(scenario, PER_CLIENT, seed, instances, keep_records=True) for instances in different]
+    found = dict(zip(different, results))
+    return {kind: found[instances] for kind, instances in needs.items()}

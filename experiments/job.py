@@ -18,18 +18,23 @@ from experiments.errors import UserError
 from experiments.folder import check_free, default_folder, environment, new_folder, write_json
 from experiments.scenario import Scenario
 from experiments.scenario_file import load_scenario, to_toml
-from experiments.tables import requests_frame, steps_frame, write_frame
+from experiments.tables import RequestsFile, groups_frame, steps_frame, write_frame
 from experiments.workers import Workers, cluster_of, default_workers
 from hwprofiles import ProfileError, load_step_cost
+from sim.cluster import Progress, simulate
 from sim.engine import ClusterError
-from sim.metrics import Result, all_rejected
+from sim.groups import ByClient, ByWindow, Groups
+from sim.metrics import MetricsError, Result
+from sim.probes import Sink
+from sim.slo import Slo
+from workloads import parse_duration_s
 
 VERSION_HAS_ONE_ENGINE = "this version has one engine, the reference"
 
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags that every verb takes."""
+    """The flags of the verbs that simulate; a verb that does not take one leaves its default."""
 
     overrides: list[str] = field(default_factory=list)
     seed: int | None = None
@@ -42,6 +47,9 @@ class Flags:
     assert_slo: bool = False
     dry_run: bool = False
     quiet: bool = False
+    by_client: bool = False
+    by_window: str | None = None
+    no_rows: bool = False
 
 
 class Job:
@@ -53,6 +61,7 @@ class Job:
         if flags.workers is not None and flags.workers < 1:
             raise UserError(f"--workers {flags.workers}: expected at least 1")
         self.verb, self.flags = verb, flags
+        self.window_s = _window_s(flags.by_window)
         self.console = Console(flags.quiet)
         self.scenario = _resolved(load_scenario(path, _overrides(flags)), path)
         self.folder = flags.result_dir or default_folder(verb, self.scenario)
@@ -91,23 +100,39 @@ class Job:
             write_report(draft)
         return self.folder / "report.html"
 
-    def write_result(self, draft: Path, result: Result, description: dict[str, Any]) -> dict[str, Any]:
-        """summary.json, requests and steps of one run; returns the summary."""
-        slo = self.scenario.parsed_slo() if self.scenario.slo else None
+    def play(
+        self, draft: Path, stream: Any, seed: int, instances: int | None = None, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """One run into the draft: summary.json, requests and steps, and the groups that were asked for. Returns the summary.
+
+        UserError where there is no request, or none that can be served.
+        """
+        keep_rows, slo = not self.flags.no_rows, self.scenario.parsed_slo() if self.scenario.slo else None
+        groups = self._groups(slo)
+        sinks: list[Sink] = [*([RequestsFile(draft, slo)] if keep_rows else []), *groups.values()]
+        cluster = cluster_of(self.scenario, instances)
+        result = simulate(stream, cluster, seed, keep_rows, progress, keep_records=False, slo=slo, sinks=sinks)
+        _refuse_no_latencies(result)
+        if len(result.steps):
+            write_frame(steps_frame(result.steps), draft, "steps")
+        for stem, one in groups.items():
+            write_frame(groups_frame(one), draft, stem)
         summary = {
             "schema_version": 1,
             "simulated": True,
             "name": self.scenario.name,
             "seed": result.seed,
             **result.summary(slo),
-            "workload": description,
+            "workload": _description(stream),
             "profile": self.profile(),
         }
         write_json(draft / "summary.json", summary)
-        write_frame(requests_frame(result, slo), draft, "requests")
-        if len(result.steps):
-            write_frame(steps_frame(result), draft, "steps")
         return summary
+
+    def _groups(self, slo: Slo | None) -> dict[str, Groups]:
+        """What --by-client and --by-window ask for, by the name of its table."""
+        groups: dict[str, Groups] = {"by_client": ByClient(slo)} if self.flags.by_client else {}
+        return groups | ({"by_window": ByWindow(self.window_s, slo)} if self.window_s is not None else {})
 
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
@@ -120,15 +145,41 @@ class Job:
         return 3 if self.flags.assert_slo and holds is False else 0
 
 
-def refuse_all_rejected(result: Result) -> None:
-    """UserError where not one request could be served: the run says nothing about latencies."""
-    if all_rejected(result.records):
-        longest = int(result.records["input_tokens"].max())
+def _refuse_no_latencies(result: Result) -> None:
+    """UserError where nobody was served by the run's own rules: it says nothing about latencies."""
+    tally = result.tally
+    if not len(tally):
+        raise UserError("the workload sent no request in this span; expected a longer duration or a higher rate")
+    if tally.sums["requests_rejected"] == len(tally):
         raise UserError(
-            f"all {len(result.records):,} requests were rejected: prompt and longest answer exceed engine.max_model_len "
-            f"or the {result.kv_blocks - 1:,} usable KV blocks (the longest prompt has {longest:,} tokens); "
-            "expected a workload or an engine that fits"
+            f"all {len(tally):,} requests were rejected: prompt and longest answer exceed engine.max_model_len "
+            f"or the {result.kv_blocks - 1:,} usable KV blocks "
+            f"(the longest prompt has {tally.largest['input_tokens']:,} tokens); expected a workload or an engine that fits"
         )
+
+
+def _window_s(text: str | None) -> float | None:
+    """--by-window in seconds; UserError or WorkloadError for what is no width of a window."""
+    if text is None:
+        return None
+    window_s = parse_duration_s(text, "--by-window")
+    try:
+        ByWindow(window_s)
+    except MetricsError:
+        raise UserError(f"--by-window {text}: expected a time of at least 0.001s, such as 60s") from None
+    return window_s
+
+
+def _description(stream: Any) -> dict[str, Any]:
+    description = getattr(stream, "description", None)
+    if description is not None:
+        return dict(description)
+    return {
+        "source": "concurrency",
+        "concurrency": stream.n,
+        "input_tokens": stream.input_tokens,
+        "output_tokens": stream.output_tokens,
+    }
 
 
 def _program() -> list[str]:

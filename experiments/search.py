@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from experiments.workers import Question, Run
-from sim.metrics import Result, latencies_s, pooled, term_value, verdict
+from sim.metrics import Result, pooled, share_within, term_value, verdict
 from sim.slo import Slo, Term
 
 
@@ -29,7 +27,6 @@ class Point:
     attainment_frac: float
     seeds_hold: tuple[bool, ...]
     runs: list[dict[str, Any]] = field(repr=False)
-    first: Result = field(repr=False)
 
     @property
     def holds(self) -> bool:
@@ -129,7 +126,6 @@ def point_of(results: Sequence[Result], slo: Slo, seeds: Sequence[int]) -> Point
         **_headline(whole, slo),
         seeds_hold=tuple(row["holds"] for row in runs),
         runs=runs,
-        first=results[0],
     )
 
 
@@ -139,20 +135,15 @@ def _run_row(result: Result, slo: Slo, seed: int) -> dict[str, Any]:
         "instances": result.instances,
         "seed": seed,
         "holds": all(term["holds"] for term in terms),
-        "requests": len(result.records),
+        "requests": len(result.tally),
     }
     return {**row, "terms": terms, **_headline(result, slo)}
 
 
 def _headline(result: Result, slo: Slo) -> dict[str, float]:
     """p99 TTFT and TPOT, and the share of requests that meet every limit on TTFT and the like as if it were on each."""
-    latencies = latencies_s(result.records)
-    good = np.ones(len(result.records), bool)
-    for term in slo.terms:
-        value = latencies[term.metric]
-        good &= np.isnan(value) | (value <= term.limit_s)
-    p99 = {f"{metric}_p99_s": term_value(result, Term("", metric, "p99", 0.0), latencies) for metric in ("ttft", "tpot")}
-    return {**p99, "attainment_frac": float(np.mean(good))}
+    p99 = {f"{metric}_p99_s": term_value(result, Term("", metric, "p99", 0.0)) for metric in ("ttft", "tpot")}
+    return {**p99, "attainment_frac": share_within(result, slo.terms)}
 
 
 def _strain(term: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 A question is a generator: it yields the runs that it wants, gets their results in the same order, and returns its
 answer. `together` asks several at once. A run is named by what it is of, so that a worker process makes its stream
-from the scenario itself and only tables travel.
+from the scenario itself and only what it comes to travels.
 """
 
 import os
@@ -26,12 +26,13 @@ Question = Generator[list["Run"], list[Result], T]
 
 
 class Run(NamedTuple):
-    """One simulation: `scenario` with traffic of a kind, drawn from a seed, on so many instances."""
+    """One simulation: `scenario`, which has an SLO, with traffic of a kind, drawn from a seed, on so many instances."""
 
     scenario: Scenario
     kind: str
     seed: int
     instances: int
+    keep_records: bool = False
 
 
 def together(questions: Sequence[Question[T]]) -> Question[list[T]]:
@@ -103,9 +104,11 @@ def default_workers() -> int:
 
 
 def play(run: Run) -> Result:
-    """Simulate a run; its steps are not kept."""
-    stream = _stream(run.scenario.model_dump_json(), run.kind, run.seed)
-    return simulate(stream, cluster_of(run.scenario, run.instances), run.seed, keep_steps=False)
+    """Simulate a run; its steps are not kept, and its rows only if it asks for them."""
+    scenario = run.scenario
+    stream = _stream(scenario.model_dump_json(), run.kind, run.seed)
+    cluster, slo = cluster_of(scenario, run.instances), scenario.parsed_slo()
+    return simulate(stream, cluster, run.seed, keep_steps=False, keep_records=run.keep_records, slo=slo)
 
 
 def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:

@@ -1,8 +1,9 @@
 """The order of things that happen at one instant, given to SimPy as priorities.
 
-At the same nanosecond iterations end first, by instance id; then requests arrive, by (arrival, request id), each routed
-before the next; then idle instances form their next iteration, by id. So what a router sees, and who makes it into a
-batch, never depends on the order in which events were put into the calendar.
+At the same nanosecond iterations end first, by instance id; then who watches or controls the cluster looks at it; then
+requests arrive, by (arrival, request id), each routed before the next; then idle instances form their next iteration, by
+id. So what a router sees, and who makes it into a batch, never depends on the order in which events were put into the
+calendar.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import simpy
 
 # Classes of DESIGN section 6; what is between them (transfers, boots, controllers) has its place kept free.
 STEP_ENDS = 1 << 20
+CONTROL = 3 << 20
 ARRIVALS = 4 << 20
 STEP_BEGINS = 5 << 20
 

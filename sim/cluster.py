@@ -4,41 +4,35 @@ The only file of sim that sees every part. A request's way: a STREAM row arrives
 instance serves it, a RECORD row is left.
 """
 
-import copy
-import heapq
-from collections.abc import Callable, Generator, Iterator
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import numpy as np
-import simpy
 
 from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_cost
-from sim.clock import ARRIVALS, Clock, Moment
+from sim.choice import Choice, Wanted, choose_engine
 from sim.engine import ClusterError, Engine, FullEngine
-from sim.instance import Instance
-from sim.kvcache import KVCache, PrefixCache
 from sim.metrics import Result
 from sim.plan import Plan, StepCost
-from sim.probes import Probe, Tables
+from sim.probes import Kept, Probe, Sink, Tables, Watch
 from sim.prompts import Prompts
-from sim.request import (
-    FAILED,
-    NOT_REJECTED,
-    REJECTED,
-    TOO_LARGE_FOR_ENCODER,
-    TOO_LONG_FOR_KV,
-    TOO_LONG_FOR_MODEL,
-    Request,
-    RequestHead,
-    head_of,
-    longest_answer,
-)
-from sim.router import ROUTERS, Router, Views
+from sim.reference import ReferenceRun
+from sim.request import RECORD
+from sim.router import ROUTERS, Router
 from sim.scheduler import SCHEDULERS
-from sim.source import Source, Stream
+from sim.slo import Slo
+from sim.source import Source, Stream, checked
+from sim.tally import Tally
 from sim.waiting import POLICIES
-from workloads import WorkloadError, check_stream
+
+if TYPE_CHECKING:
+    from sim.fast import FastRun
+
+log = logging.getLogger("servecast")
 
 Progress = Callable[[float], None]
 """Called now and then with the simulated seconds so far."""
@@ -132,144 +126,74 @@ def simulate(
     keep_steps: bool = True,
     progress: Progress | None = None,
     *,
+    engine: str = "auto",
+    keep_records: bool = True,
+    slo: str | Slo | None = None,
+    sinks: Sequence[Sink] = (),
     probe: Probe | None = None,
+    watch: Watch | None = None,
     use_stretches: bool = True,
 ) -> Result:
     """Play `stream` on `cluster` until its last request has left.
 
     stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
-    router's coins. keep_steps: whether STEP rows are kept. use_stretches: False forms every iteration by the scheduler
-    (the same results, slower). probe: an observer of every iteration. Raises ClusterError or ProfileError for a cluster
-    that cannot be, WorkloadError for rows that are no stream.
+    router's coins. engine: "reference", "fast", or "auto", which takes the fast one where it applies; results are the
+    same. keep_steps, keep_records: whether STEP and RECORD rows are kept; without them memory does not grow with the run.
+    slo: whose terms on each request are counted on the way, for a summary without rows. sinks: get the RECORD rows in
+    order of leaving, and are closed at the end. probe: an observer of every iteration. watch: looks at the instances once
+    in a while, as long as requests arrive. use_stretches: False forms every iteration by the reference's scheduler.
+    Raises ClusterError or ProfileError for a cluster that cannot be, WorkloadError for rows that are no stream, SloError.
     """
     plan = cluster.plan()
+    wanted = Wanted(engine, probe is not None, use_stretches)
+    choice, windows = choose_engine(wanted, stream, cluster.router, plan)
+    log.info("engine: %s (%s)", choice.engine, choice.reason)
+    duration_s = _duration_s(stream)
+    tally = Tally(round(duration_s * 1e9) or None, Slo.parse(slo) if isinstance(slo, str) else slo)
+    kept = Kept(RECORD) if keep_records else None
+    with ExitStack() as ending:
+        for sink in sinks:
+            ending.callback(sink.close)
+        tables = Tables(keep_steps, [tally, *([kept] if kept else []), *sinks])
+        run = _new_run(choice, stream, cluster, plan, seed, tables)
+        if probe is not None or not use_stretches:
+            run.watch_with(probe, use_stretches)
+        run.play(checked(windows, progress), watch, round(duration_s * 1e9))
+        tables.flush()
+    return Result(
+        tally,
+        tables.gaps,
+        tables.step_count,
+        duration_s or max(run.env.now_ns, 1) / 1e9,  # a closed loop that ends with its requests says no duration
+        cluster.instances,
+        cluster.tp,
+        plan.num_blocks,
+        seed,
+        tables.steps(),
+        kept.array() if kept else None,
+        choice,
+    )
+
+
+def _new_run(
+    choice: Choice, stream: Stream | Source | np.ndarray, cluster: Cluster, plan: Plan, seed: int, tables: Tables
+) -> "ReferenceRun | FastRun":
+    """The run of the engine that was chosen."""
     prompts = Prompts(plan.engine, getattr(stream, "segments", None), getattr(stream, "items", None))
-    run = _Run(cluster, plan, seed, Tables(keep_steps), prompts)
-    for instance in run.instances:
-        instance.probe, instance.use_stretches = probe, use_stretches
-    if isinstance(stream, np.ndarray):
-        duration_s = max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
-        run.play(iter([stream]), progress)
-    elif isinstance(stream, Source):
-        duration_s = stream.duration_s or 0.0
+    if prompts.are_named and not isinstance(stream, (np.ndarray, Source)):
+        prompts.check(stream.windows())
+    if choice.kernels is not None:
+        from sim.fast import FastRun
+
+        return FastRun(plan, cluster.instances, cluster.router, seed, tables, choice.kernels)
+    run = ReferenceRun(plan, cluster.instances, cluster.router, seed, tables, prompts)
+    if isinstance(stream, Source):
         run.follow = stream.follow
-        run.play(iter([stream.first()]), progress)
-    else:
-        duration_s = stream.duration_s
-        if prompts.are_named:
-            prompts.check(stream.windows())
-        run.play(iter(stream.windows()), progress)
-    return run.result(duration_s)
+    return run
 
 
-class _Run:
-    """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
-
-    def __init__(self, cluster: Cluster, plan: Plan, seed: int, tables: Tables, prompts: Prompts):
-        self.cluster = cluster
-        self.plan = plan
-        self.seed = seed
-        self.prompts = prompts
-        self.env = Clock()
-        self.tables = tables
-        self.router: Router = ROUTERS[cluster.router]() if isinstance(cluster.router, str) else copy.deepcopy(cluster.router)
-        self.follow: Callable[[int, int], np.ndarray | None] | None = None
-        self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
-        self.instances = [self._instance(i) for i in range(cluster.instances)]
-        for instance in self.instances:
-            instance.on_finish = self._finish
-            instance.tables = tables
-        self.views = Views(self.instances)
-
-    def _instance(self, instance_id: int) -> Instance:
-        engine = self.plan.engine
-        cache = PrefixCache if engine.enable_prefix_caching else KVCache
-        kv = cache(self.plan.num_blocks, engine.block_size)
-        scheduler = SCHEDULERS[engine.scheduler](engine, kv)
-        return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, engine)
-
-    def play(self, windows: Iterator[np.ndarray], progress: Progress | None) -> None:
-        """Run to the end."""
-        self.env.process(self._arrivals(windows, progress))
-        self.env.run()
-        self._end_stuck()
-
-    def _end_stuck(self) -> None:
-        """No arrival will come to those who could not go on: try them until nothing helps, then give them up as failed.
-
-        With `scheduler_reserve_full_isl` off vLLM itself can hang here.
-        """
-        for instance in self.instances:
-            attempts = 1 + len(instance.scheduler.running) + len(instance.scheduler.waiting)
-            while instance.has_requests() and attempts:
-                steps = self.tables.step_count
-                instance.nudge()
-                self.env.run()
-                attempts = attempts - 1 if self.tables.step_count == steps else attempts
-            for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
-                self.tables.request_left(request.record(self.env.now_ns, FAILED))
-
-    def _arrivals(self, windows: Iterator[np.ndarray], progress: Progress | None) -> Generator[simpy.Event, None, None]:
-        env = self.env
-        for window in windows:
-            check_stream(window)
-            if len(window) and window["arrival_ns"][0] < env.now_ns:
-                raise WorkloadError(
-                    f"a window begins at {window['arrival_ns'][0]} ns, before the last request at {env.now_ns} ns"
-                )
-            for row in window.tolist():
-                if row[0] > env.now_ns or not env.now_ns:
-                    yield Moment(env, row[0] - env.now_ns, ARRIVALS)
-                self._route(row)
-            if progress is not None:
-                progress(env.now_ns / 1e9)
-
-    def _route(self, row: tuple) -> None:
-        """A request arrives: to an instance, or away with it."""
-        engine = self.plan.engine
-        if reject_reason := self._reject_reason(row):
-            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED, reject_reason))
-            return
-        head: RequestHead = head_of(row, self.seed)
-        index = self.router.choose(head, self.views)
-        self.instances[index].accept(self.prompts.request(row))
-
-    def _reject_reason(self, row: tuple) -> int:
-        """Why no instance can ever serve the request: no room for an answer, or more blocks than an empty one has."""
-        kv, max_model_len = self.instances[0].kv, self.plan.engine.max_model_len
-        if row[6] >= max_model_len:
-            return TOO_LONG_FOR_MODEL
-        if kv.blocks_for(row[6] + longest_answer(row, max_model_len)) > kv.usable_blocks:
-            return TOO_LONG_FOR_KV
-        return NOT_REJECTED if self.prompts.fit_encoder(row) else TOO_LARGE_FOR_ENCODER
-
-    def _finish(self, request: Request) -> None:
-        now = self.env.now_ns
-        self.tables.request_left(request.record(now, request.end_reason(self.plan.engine.max_model_len)))
-        if self.follow is None:
-            return
-        row = self.follow(now, request.request_id)
-        if row is not None:
-            heapq.heappush(self.due, row.tolist())
-            Moment(self.env, int(row["arrival_ns"]) - now, ARRIVALS).callbacks.append(self._route_due)
-
-    def _route_due(self, _: simpy.Event) -> None:
-        while self.due and self.due[0][0] <= self.env.now_ns:
-            self._route(heapq.heappop(self.due))
-
-    def result(self, duration_s: float) -> Result:
-        """The tables and what they were made on."""
-        tables, cluster = self.tables, self.cluster
-        if duration_s <= 0.0:  # a closed loop that ends with its requests
-            duration_s = max(self.env.now_ns, 1) / 1e9
-        return Result(
-            tables.records.array(),
-            tables.steps.array(),
-            tables.gaps,
-            tables.step_count,
-            duration_s,
-            cluster.instances,
-            cluster.tp,
-            self.plan.num_blocks,
-            self.seed,
-        )
+def _duration_s(stream: Stream | Source | np.ndarray) -> float:
+    """The time in which requests arrive; 0 where only the run itself can tell, as in a closed loop that is not cut."""
+    if isinstance(stream, np.ndarray):
+        return max(int(stream["arrival_ns"][-1]), 1) / 1e9 if len(stream) else 0.0
+    return stream.duration_s or 0.0

@@ -3,71 +3,98 @@
 It returns what the reference engine returns, bit for bit.
 """
 
-from collections.abc import Callable, Generator, Iterable
+import copy
+from collections.abc import Generator, Iterable, Sequence
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import simpy
 
+from sim.choice import KERNELS, Kernels
 from sim.clock import ARRIVALS, Clock, Moment
 from sim.engine import ClusterError
 from sim.kernels import layout as at
 from sim.plan import Plan
-from sim.probes import Tables
-from sim.request import REJECTED
+from sim.probes import Tables, Watch
+from sim.reference import ticks
+from sim.request import REJECTED, head_of
+from sim.router import InstanceView, Router, checked_choice
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
 from workloads.jit import plain
 from workloads.stream import STREAM
 
-KERNELS = "sim.kernels"
+ROUTER_CODES = {name: code for code, name in enumerate(at.ROUTERS)}
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
+_GROWS = {at.NEEDS_RING: at.RING_SIZE, at.NEEDS_STACK: at.STACK_SIZE, at.NEEDS_HOLES: at.HOLES_SIZE}
 
 
 class FastRun:
     """One run by a family of kernels, from its first window to its last request."""
 
-    def __init__(self, plan: Plan, wish: Wish, family: str, is_compiled: bool, tables: Tables):
-        package = KERNELS if is_compiled else plain(KERNELS).__name__
-        self._kernel = getattr(import_module(f"{package}.{family}"), f"play_{family}")
+    def __init__(self, plan: Plan, instances: int, router: str | Router, seed: int, tables: Tables, kernels: Kernels):
+        package = KERNELS if kernels.is_compiled else plain(KERNELS).__name__
+        self._kernel = getattr(import_module(f"{package}.{kernels.family}"), f"play_{kernels.family}")
         self.env = Clock()
-        self.plan, self.tables = plan, tables
-        self.world = new_world(plan, wish)
+        self.plan, self.tables, self.seed = plan, tables, seed
+        self._python_router = None if isinstance(router, str) else copy.deepcopy(router)
+        code = ROUTER_CODES[router] if isinstance(router, str) else at.GIVEN
+        self.world = new_world(plan, Wish(instances, code, seed, tables.keep_steps))
+        self.views = WorldViews(self)
         self._piece = np.empty(0, STREAM)
         self._cursor = 0
         self._steps: list[np.ndarray] = []  # formed, and not ended yet
 
-    def play(self, windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> None:
-        """Run to the end; `windows` are checked STREAM arrays in order."""
+    def play(self, windows: Iterable[np.ndarray], watch: Watch | None, end_ns: int) -> None:
+        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks until `end_ns`."""
         env = self.env
-        env.process(self._feed(windows, progress))
+        env.process(self._feed(windows))
+        if watch is not None:
+            env.process(ticks(env, watch, self.views, end_ns))
         while env.peek() != float("inf"):
             self._play_until(int(env.peek()))
             env.step()
-        self._play_until(at.NEVER)
+        self._call(self._piece[:0], at.NEVER)
         counts, gaps = self.world.counts, self.world.gaps
         self.tables.step_count = int(counts[at.FORMED] + counts[at.STRETCHED])
         self.tables.gaps = {int(index): int(gaps[index]) for index in np.flatnonzero(gaps)}
 
-    def _feed(self, windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> Generator[simpy.Event, None, None]:
+    def _feed(self, windows: Iterable[np.ndarray]) -> Generator[simpy.Event, None, None]:
         """Piece by piece; what arrives at the last instant of one does so after everything else of that instant."""
         for window in windows:
-            for start in range(0, len(window), PIECE_ROWS):
-                self._piece, self._cursor = window[start : start + PIECE_ROWS], 0
+            rows = np.require(window, requirements="CW")  # one type for the kernels, whatever the array came from
+            for start in range(0, len(rows), PIECE_ROWS):
+                self._piece, self._cursor = rows[start : start + PIECE_ROWS], 0
                 yield Moment(self.env, int(self._piece["arrival_ns"][-1]) - self.env.now_ns, ARRIVALS)
-                self._call(self._piece[self._cursor :], self.env.now_ns)
+                self._arrive(self._piece[self._cursor :], self.env.now_ns)
                 self._piece = self._piece[:0]
-            if progress is not None:
-                progress(self.env.now_ns / 1e9)
 
     def _play_until(self, until_ns: int) -> None:
         """All that happens before the control time: arrivals before it, ends not after it."""
-        if len(self._piece):
-            stop = int(np.searchsorted(self._piece["arrival_ns"], until_ns))
-            rows, self._cursor = self._piece[self._cursor : stop], stop
-        else:
-            rows = self._piece
-        self._call(rows, until_ns)
+        stop = int(np.searchsorted(self._piece["arrival_ns"], until_ns))
+        rows, self._cursor = self._piece[self._cursor : stop], stop
+        self._arrive(rows, until_ns)
+
+    def _arrive(self, rows: np.ndarray, until_ns: int) -> None:
+        """Rows arrive, and everything is played up to `until_ns`; a router in Python is asked for each."""
+        if self._python_router is None or not len(rows):
+            self._call(rows, until_ns)
+            return
+        counts, served = self.world.counts, ~self._are_rejected(rows)
+        self._call(rows[:0], int(rows["arrival_ns"][0]))
+        next_ns = [*rows["arrival_ns"][1:].tolist(), until_ns]
+        for i, row in enumerate(rows.tolist()):
+            if served[i]:
+                counts[at.TURN] = checked_choice(self._python_router, head_of(row, self.seed), self.views)
+            self._call(rows[i : i + 1], next_ns[i])
+
+    def _are_rejected(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows no instance can serve: the router is not asked for them."""
+        settings = self.world.settings
+        longest = np.minimum(rows["max_tokens"], settings[at.MAX_LEN] - rows["input_tokens"])
+        usable_tokens = settings[at.USABLE] * settings[at.BLOCK_SIZE]
+        return (longest < 1) | (rows["input_tokens"] + longest > usable_tokens)
 
     def _call(self, rows: np.ndarray, until_ns: int) -> None:
         """One call of the kernel, and as many more as it takes to make room for what it has to say."""
@@ -89,10 +116,10 @@ class FastRun:
             self._take_steps()
             if len(world.steps) < PIECE_ROWS:
                 self.world = more_rows(world, "steps")
-        elif needs in (at.NEEDS_STACK, at.NEEDS_HOLES):
-            self.world = wider_instances(world, self.plan, at.STACK_SIZE if needs == at.NEEDS_STACK else at.HOLES_SIZE)
+        elif needs in _GROWS:
+            self.world = wider_instances(world, self.plan, _GROWS[needs])
         else:
-            raise ClusterError(f"the run goes on beyond {at.LATEST_TIME / 1e9:.0f} simulated seconds; expected a cluster that keeps up")
+            raise ClusterError(f"the run goes on beyond {at.LATEST_TIME / 1e9:.0f} simulated seconds; expected less work")
 
     def _drain(self, until_ns: int) -> None:
         """Hand over who has left and what has ended, in the order in which it happened."""
@@ -115,3 +142,19 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+class WorldViews(Sequence[InstanceView]):
+    """The instances of a run as routers see them, each looked at when it is asked for."""
+
+    def __init__(self, run: FastRun):
+        self._run = run
+
+    def __len__(self) -> int:
+        return len(self._run.world.instances)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # what ends a loop over a sequence
+        me, world = self._run.world.instances[index], self._run.world
+        return InstanceView(index, int(me[at.WAITING]), int(me[at.RUNNING]), int(me[at.FREE]), int(world.settings[at.USABLE]))

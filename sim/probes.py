@@ -1,34 +1,25 @@
-"""Probes watch a run and change nothing: here the one that keeps the tables RECORD and STEP and counts the token gaps."""
+"""What watches a run and changes nothing: the tables RECORD and STEP as they grow, and those who take their rows."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from sim.request import RECORD, STEP
 
-_CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 16
 
 
-class Rows:
-    """Tuples gathered into one array of a dtype, packed in chunks so that a long run does not hold Python objects."""
+class Sink(Protocol):
+    """Whoever wants the RECORD rows of a run while it goes on. The arrays are its to keep, not to change."""
 
-    __slots__ = ("_chunks", "_pending", "append", "dtype")
+    def add(self, records: np.ndarray) -> None:
+        """Requests that have left, in order of leaving: CHUNK_ROWS of them, at the end fewer."""
+        ...
 
-    def __init__(self, dtype: np.dtype):
-        self.dtype = dtype
-        self._chunks: list[np.ndarray] = []
-        self._pending: list[tuple] = []
-        self.append = self._pending.append
-
-    def pack(self) -> None:
-        """Turn the pending tuples into an array once there are enough of them."""
-        if len(self._pending) >= _CHUNK_ROWS:
-            self._chunks.append(np.array(self._pending, self.dtype))
-            self._pending.clear()
-
-    def array(self) -> np.ndarray:
-        """All rows so far, in the order in which they came."""
-        return np.concatenate([*self._chunks, np.array(self._pending, self.dtype)])
+    def close(self) -> None:
+        """The run has ended, well or not; nothing comes after."""
+        ...
 
 
 class Probe(Protocol):
@@ -39,22 +30,123 @@ class Probe(Protocol):
         ...
 
 
-class Tables:
-    """The tables of one run. `gaps` counts token gaps by histogram bin; `keep_steps` decides whether STEP rows are kept."""
+class Watch(Protocol):
+    """Who looks at the instances at equal intervals of simulated time, for as long as requests arrive."""
 
-    def __init__(self, keep_steps: bool):
-        self.records = Rows(RECORD)
-        self.steps = Rows(STEP)
+    period_s: float
+
+    def look(self, now_ns: int, views: Sequence[Any]) -> None:
+        """The instances as routers see them (`sim.router.InstanceView`), after what ended at this instant."""
+        ...
+
+
+class Rows:
+    """Rows of a dtype, gathered one by one or many at once and handed on in arrays of CHUNK_ROWS, whoever made them."""
+
+    __slots__ = ("_chunk", "_fill", "_pending", "dtype", "hand_on")
+
+    def __init__(self, dtype: np.dtype, hand_on: Callable[[np.ndarray], None]):
+        self.dtype = dtype
+        self.hand_on = hand_on
+        self._pending: list[tuple] = []
+        self._chunk = np.empty(0, dtype)
+        self._fill = 0
+
+    def append(self, row: tuple) -> None:
+        """One more row."""
+        self._pending.append(row)
+        if len(self._pending) >= CHUNK_ROWS:
+            self._pack()
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Many more rows, copied: the array may be used again."""
+        self._pack()
+        self._fill_up(rows)
+
+    def flush(self) -> None:
+        """Hand on what is left; the last thing to be done."""
+        self._pack()
+        if self._fill:
+            self.hand_on(self._chunk[: self._fill])
+        self._chunk, self._fill = np.empty(0, self.dtype), 0
+
+    def _pack(self) -> None:
+        if self._pending:
+            self._fill_up(np.array(self._pending, self.dtype))
+            self._pending.clear()
+
+    def _fill_up(self, rows: np.ndarray) -> None:
+        while len(rows):
+            if not len(self._chunk):
+                self._chunk = np.empty(CHUNK_ROWS, self.dtype)
+            taken = rows[: CHUNK_ROWS - self._fill]
+            self._chunk[self._fill : self._fill + len(taken)] = taken
+            self._fill += len(taken)
+            rows = rows[len(taken) :]
+            if self._fill == CHUNK_ROWS:
+                full, self._chunk, self._fill = self._chunk, np.empty(0, self.dtype), 0
+                self.hand_on(full)
+
+
+class Kept:
+    """A sink that keeps everything."""
+
+    def __init__(self, dtype: np.dtype):
+        self._chunks = [np.empty(0, dtype)]
+
+    def add(self, rows: np.ndarray) -> None:
+        """Keep them."""
+        self._chunks.append(rows)
+
+    def close(self) -> None:
+        """Nothing to be done."""
+
+    def array(self) -> np.ndarray:
+        """All rows, in the order in which they came."""
+        return np.concatenate(self._chunks)
+
+
+class Tables:
+    """Where an engine puts what happens: rows of requests go to the sinks, rows of steps are kept if they are asked for.
+
+    `gaps` counts token gaps by histogram bin, `step_count` the iterations. An engine adds rows one by one or in arrays;
+    sinks and tables see the same chunks either way.
+    """
+
+    def __init__(self, keep_steps: bool, sinks: Sequence[Sink] = ()):
         self.keep_steps = keep_steps
         self.gaps: dict[int, int] = {}
         self.step_count = 0
+        self._sinks = sinks
+        self._kept_steps = Kept(STEP)
+        self._requests = Rows(RECORD, self._hand_on)
+        self._steps = Rows(STEP, self._kept_steps.add)
 
     def request_left(self, row: tuple) -> None:
-        """A request finished or was rejected."""
-        self.records.append(row)
-        self.records.pack()
+        """A request finished or was rejected: its RECORD row."""
+        self._requests.append(row)
+
+    def requests_left(self, rows: np.ndarray) -> None:
+        """The same of many, in order of leaving."""
+        self._requests.extend(rows)
 
     def step_ended(self, row: tuple) -> None:
-        """An iteration ended."""
-        self.steps.append(row)
-        self.steps.pack()
+        """An iteration ended: its STEP row, where steps are kept."""
+        self._steps.append(row)
+
+    def steps_ended(self, rows: np.ndarray) -> None:
+        """The same of many, in order of their ends."""
+        self._steps.extend(rows)
+
+    def flush(self) -> None:
+        """The last row has come: hand on what is left."""
+        self._requests.flush()
+        self._steps.flush()
+
+    def steps(self) -> np.ndarray:
+        """The STEP rows kept so far, in the order in which iterations ended; all of them after `flush`."""
+        return self._kept_steps.array()
+
+    def _hand_on(self, records: np.ndarray) -> None:
+        for sink in self._sinks:
+            sink.add(records)

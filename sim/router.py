@@ -8,6 +8,7 @@ same request flips the same coin in every what-if.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from sim.engine import ClusterError
 from sim.request import RequestHead
 
 
@@ -47,6 +48,14 @@ class Router(Protocol):
     def choose(self, head: RequestHead, views: Sequence[InstanceView]) -> int:
         """Index of the instance that gets the request."""
         ...
+
+
+def checked_choice(router: Router, head: RequestHead, views: Sequence[InstanceView]) -> int:
+    """What the router chooses; ClusterError where that is no instance."""
+    index = router.choose(head, views)
+    if not 0 <= index < len(views):
+        raise ClusterError(f"router {type(router).__name__} chose instance {index!r}: expected 0 to {len(views) - 1}")
+    return index
 
 
 class RoundRobin:

@@ -41,6 +41,11 @@ class Term:
         return float(self.stat[1:]) if self.stat and self.stat[0] == "p" else None
 
     @property
+    def limit_ns(self) -> int:
+        """The limit on a request, whose latencies are whole nanoseconds."""
+        return round(self.limit_s * 1e9)
+
+    @property
     def key(self) -> str:
         """Its name in a summary, such as `ttft_p99_s`."""
         return f"{self.metric}_{self.stat}_s" if self.stat else f"{self.metric}_s"

@@ -1,9 +1,11 @@
 """What a cluster needs of the traffic that it is to play: an open loop or a closed one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from workloads import WorkloadError, check_stream
 
 
 @runtime_checkable
@@ -29,3 +31,17 @@ class Stream(Protocol):
     def windows(self) -> Iterable[np.ndarray]:
         """STREAM rows in windows of time, by (arrival_ns, request_id)."""
         ...
+
+
+def checked(windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> Iterator[np.ndarray]:
+    """The windows, each checked before it is played; WorkloadError for one that is no stream or begins too early."""
+    last_ns = 0
+    for window in windows:
+        check_stream(window)
+        if len(window):
+            if window["arrival_ns"][0] < last_ns:
+                raise WorkloadError(f"a window begins at {window['arrival_ns'][0]} ns, before the last request at {last_ns} ns")
+            last_ns = int(window["arrival_ns"][-1])
+        yield window
+        if progress is not None:
+            progress(last_ns / 1e9)

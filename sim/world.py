@@ -1,6 +1,5 @@
 """The arrays of a compiled run: made for a plan, and made larger when they are full."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,8 @@ _FACTORS = {
     at.CHUNK_CONTEXT_TICKS: "chunk_context_ticks",
     at.ENCODE_TICKS: "encode_ticks",
 }
-_FIRST_GAPS, _FIRST_HOLES = 64, 64
+_FIRST_SIZES = {at.RING_SIZE: 256, at.STACK_SIZE: 64, at.HOLES_SIZE: 64}
+_LINE = 8  # int64 in a cache line
 
 
 class Wish(NamedTuple):
@@ -41,8 +41,7 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
     settings = _settings(plan, wish)
     for column, value in factors.items():
         settings[column] = value
-    regions = _regions(plan, _FIRST_GAPS, _FIRST_HOLES)
-    instances = np.full((wish.instances, _lay_out(settings, regions)), at.NONE, np.int64)
+    instances = _aligned(wish.instances, _lay_out(settings, _regions(plan, _FIRST_SIZES)), at.NONE)
     instances[:, : at.INSTANCE_COLUMNS] = 0
     instances[:, settings[at.PHASES] : settings[at.PHASES] + plan.engine.block_size] = 0
     instances[:, at.ID] = np.arange(wish.instances)
@@ -97,21 +96,29 @@ def more_rows(world: at.World, name: str) -> at.World:
 def wider_instances(world: at.World, plan: Plan, grows: int) -> at.World:
     """Twice the room in the table of an instance whose size stands in the setting `grows`."""
     settings = world.settings.copy()
-    sizes = {size: int(settings[size]) for size in (at.STACK_SIZE, at.HOLES_SIZE)}
+    sizes = {size: int(settings[size]) for size in _FIRST_SIZES}
     sizes[grows] *= 2
-    regions = _regions(plan, sizes[at.STACK_SIZE], sizes[at.HOLES_SIZE])
-    instances = np.full((len(world.instances), _lay_out(settings, regions)), at.NONE, np.int64)
+    regions = _regions(plan, sizes)
+    instances = _aligned(len(world.instances), _lay_out(settings, regions), at.NONE)
     instances[:, : at.INSTANCE_COLUMNS] = world.instances[:, : at.INSTANCE_COLUMNS]
-    for place, _, _ in regions:
+    for place, size, columns in _regions(plan, {size: int(world.settings[size]) for size in _FIRST_SIZES}):
         old, new = int(world.settings[place]), int(settings[place])
-        following = [int(world.settings[other]) for other, _, _ in regions if world.settings[other] > old]
-        width = min(following, default=world.instances.shape[1]) - old
-        instances[:, new : new + width] = world.instances[:, old : old + width]
+        if grows == size == at.RING_SIZE:
+            _spread_ring(world.instances[:, old : old + columns], instances[:, new : new + 2 * columns])
+        else:
+            instances[:, new : new + columns] = world.instances[:, old : old + columns]
     return world._replace(settings=settings, instances=instances)
 
 
+def _spread_ring(old: np.ndarray, new: np.ndarray) -> None:
+    """A position stands at its remainder by the ring's size: of the two in the longer ring that one had, both are right
+    until the position is written, and only those between head and tail are read."""
+    new[:, : old.shape[1]] = new[:, old.shape[1] :] = old
+
+
 def _longer(table: np.ndarray, rows: int) -> np.ndarray:
-    longer = np.zeros((rows, *table.shape[1:]), table.dtype)
+    is_plain_table = table.ndim == 2 and table.dtype == np.int64
+    longer = _aligned(rows, table.shape[1], 0) if is_plain_table else np.zeros((rows, *table.shape[1:]), table.dtype)
     longer[: len(table)] = table
     return longer
 
@@ -177,24 +184,30 @@ def _settings(plan: Plan, wish: Wish) -> np.ndarray:
     return settings
 
 
-def _regions(plan: Plan, gaps: int, holes: int) -> Sequence[tuple[int, int, int]]:
-    """(setting of its place, setting of its size or NONE, columns, entries) of every table in an instance's row."""
-    ring = 1 << (2 * plan.engine.max_num_seqs - 1).bit_length()
-    return (
+def _regions(plan: Plan, sizes: dict[int, int]) -> list[tuple[int, int, int]]:
+    """(setting of its place, setting of its size or NONE, columns) of every table in an instance's row."""
+    return [
         (at.PHASES, at.NONE, plan.engine.block_size),
         (at.WHEEL, at.NONE, at.WHEEL_SIZE),
-        (at.RING, at.RING_SIZE, ring),
-        (at.STACK, at.STACK_SIZE, gaps),
-        (at.HOLES, at.HOLES_SIZE, holes),
-    )
+        (at.RING, at.RING_SIZE, sizes[at.RING_SIZE]),
+        (at.STACK, at.STACK_SIZE, 2 * sizes[at.STACK_SIZE]),
+        (at.HOLES, at.HOLES_SIZE, 2 * sizes[at.HOLES_SIZE]),
+    ]
 
 
-def _lay_out(settings: np.ndarray, regions: Sequence[tuple[int, int, int]]) -> int:
+def _lay_out(settings: np.ndarray, regions: list[tuple[int, int, int]]) -> int:
     """Write places and sizes into the settings; returns the width of an instance's row."""
     width = at.INSTANCE_COLUMNS
-    for place, size, entries in regions:
+    for place, size, columns in regions:
         settings[place] = width
         if size != at.NONE:
-            settings[size] = entries
-        width += entries * (2 if place in (at.STACK, at.HOLES) else 1)
+            settings[size] = columns // 2 if place in (at.STACK, at.HOLES) else columns
+        width += -(-columns // _LINE) * _LINE
     return width
+
+
+def _aligned(rows: int, columns: int, value: int) -> np.ndarray:
+    """An int64 table that begins with a cache line."""
+    memory = np.full(rows * columns + _LINE, value, np.int64)
+    skip = -memory.ctypes.data // memory.itemsize % _LINE
+    return memory[skip : skip + rows * columns].reshape(rows, columns)

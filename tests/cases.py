@@ -20,6 +20,12 @@ class AffineCost:
     def step_ns(self, prefill_tokens, prefill_work, decodes, decode_context_tokens, samples):
         return self.base_ns + self.per_token_ns * (prefill_tokens + decodes) + self.per_context_token_ns * decode_context_tokens
 
+    def arrays(self, most_tokens):
+        nothing = np.zeros(most_tokens + 1, np.int64)
+        by_tokens = (self.base_ns + self.per_token_ns * np.arange(most_tokens + 1)) << 16
+        others = dict.fromkeys(("by_samples", "by_prefill_tokens", "by_decodes"), nothing)
+        return {"by_tokens": by_tokens, **others, "decode_context_ticks": self.per_context_token_ns << 16}
+
 
 def rows(requests):
     """STREAM rows of (arrival_ns, input_tokens, output_tokens, max_tokens), ids in order."""

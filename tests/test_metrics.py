@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import RECORD, Result, Slo
-from sim.metrics import good_requests, holds, latencies_s, percentile, pooled, summary, verdict
-from sim.request import REJECTED, STOP
+from sim.distribution import percentile
+from sim.latency import good_requests, latencies_s
+from sim.metrics import holds, pooled, summary, verdict
+from sim.request import REJECTED, STEP, STOP
+from sim.tally import MetricsError, Tally
 
 MS = 1_000_000
 
@@ -21,8 +24,11 @@ def record(arrival=0, scheduled=5, first=10, finish=110, output=11, reason=STOP,
     return row
 
 
-def result(*rows, gaps=None, duration_s=1.0):
-    return Result(np.concatenate(rows), np.zeros(0), gaps or {}, 0, duration_s, 2, 4, 100, 1)
+def result(*rows, gaps=None, duration_s=1.0, slo=None, keep=True):
+    records = np.concatenate(rows)
+    tally = Tally(round(duration_s * 1e9), slo)
+    tally.add(records)
+    return Result(tally, gaps or {}, 0, duration_s, 2, 4, 100, 1, np.empty(0, STEP), records if keep else None)
 
 
 def test_latencies_of_one_request_by_hand():
@@ -41,7 +47,7 @@ def test_a_one_token_answer_has_no_tpot_and_passes_any_limit_on_it():
 def test_a_rejected_request_is_infinitely_late_and_never_good():
     three = result(record(), record(), record(reason=REJECTED))
     assert three.summary()["ttft_max_s"] == float("inf")
-    assert good_requests(three, Slo.parse("ttft:1s")).tolist() == [True, True, False]
+    assert good_requests(three.records, Slo.parse("ttft:1s").terms).tolist() == [True, True, False]
     assert not holds(three, Slo.parse("ttft.p99:1000s"))
     assert holds(three, Slo.parse("ttft.p50:1s"))
 
@@ -68,8 +74,22 @@ def test_rates_count_only_what_came_out_while_requests_arrived():
 
 def test_pooled_results_are_judged_as_one():
     whole = pooled([result(record(), gaps={5: 1}), result(record(first=50), gaps={5: 2, 6: 1}, duration_s=2.0)])
-    assert len(whole.records) == 2 and whole.gaps == {5: 3, 6: 1} and whole.duration_s == 3.0
+    assert len(whole.tally) == 2 and whole.gaps == {5: 3, 6: 1} and whole.duration_s == 3.0
     assert summary(whole)["ttft_max_s"] == pytest.approx(0.05)
+
+
+def test_limits_that_were_not_counted_need_rows():
+    slo = Slo.parse("ttft:20 tpot:20")
+    rows = record(), record(first=50)
+    kept, counted, neither = result(*rows), result(*rows, slo=slo, keep=False), result(*rows, keep=False)
+    assert kept.summary(slo) == counted.summary(slo)
+    assert counted.summary("tpot:20ms ttft:0.02s")["slo_attainment_frac"] == 0.5
+    assert neither.summary("ttft.p99:1s")["slo_attainment_frac"] == 1.0
+    for ask in (neither.summary, lambda slo: verdict(counted, Slo.parse("ttft:21"))):
+        with pytest.raises(MetricsError, match=r"slo=.*keep_records=True"):
+            ask(slo)
+    with pytest.raises(MetricsError, match="keep_records=True"):
+        _ = neither.records
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.floats(0, 100))

@@ -12,7 +12,8 @@ from experiments.search import Search
 from experiments.traffic import hour_at
 from experiments.workers import Collected, Run, Workers, cluster_of, together
 from sim import RECORD, Result
-from sim.request import STOP
+from sim.request import STEP, STOP
+from sim.tally import Tally
 from tests.cases import rows
 from tests.test_scenario import tables
 
@@ -25,7 +26,9 @@ def made_up(run: Run, need: dict[int, int]) -> Result:
     records["first_token_ns"] = SECOND if run.instances >= need[run.seed] else 9 * SECOND
     records["finish_ns"] = records["first_token_ns"] + SECOND // 10
     records["output_tokens"], records["finish_reason"] = 11, STOP
-    return Result(records, np.zeros(0), {}, 0, 10.0, run.instances, 4, 100, run.seed)
+    tally = Tally(10 * SECOND, run.scenario.parsed_slo())
+    tally.add(records)
+    return Result(tally, {}, 0, 10.0, run.instances, 4, 100, run.seed, np.empty(0, STEP))
 
 
 def ask(question, need):
@@ -109,7 +112,7 @@ def small_scenario():
 
 
 def test_one_process_and_two_give_the_same_bytes():
-    runs = [Run(small_scenario(), kind, seed, 2) for kind in ("per_client", "poisson") for seed in (2, 3)]
+    runs = [Run(small_scenario(), kind, seed, 2, keep_records=True) for kind in ("per_client", "poisson") for seed in (2, 3)]
 
     def question():
         return (yield runs)

@@ -1,11 +1,11 @@
 """How kernels run: compiled by numba into a cache that cannot be stale, or as the plain Python they are written in.
 
-A kernel module says `kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
+A kernel module says `entry, kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
 compiled, at the first call of each function; `plain(name)` gives a second copy of it whose functions stay Python: a small
 run is over before a compiler would be. Both give the same results.
 
 numba looks only at the file of a function to decide whether its cached code is still right, so the cache folder is named
-by a hash of every source of the kernel's package, and of the versions and the processor that the code was made for.
+by a hash of every source of the kernel's package and of the versions that made the code; numba tells processors apart.
 """
 
 from __future__ import annotations
@@ -19,46 +19,67 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Mark = Callable[[Function], Function]
+Mark = Callable[[Any], Any]
+
+
+class Marks(NamedTuple):
+    """Decorators for the functions of a kernel module, see `compiler`."""
+
+    entry: Mark
+    kernel: Mark
+    template: Mark
+
 
 CACHE_VARIABLE = "SERVECAST_CACHE_DIR"
 _PLAIN = "plain_"
 
 
-def compiler(module_name: str) -> tuple[Mark, Mark]:
-    """The two marks of a kernel module: `kernel` for its functions, `template` for those that take functions as arguments.
+def compiler(module_name: str) -> Marks:
+    """The marks of a kernel module: `entry` for what Python calls, `kernel` for the pieces of that, `template` for pieces
+    that take functions as arguments.
 
-    A template is copied into the kernel that calls it, which is what lets numba keep the result in its cache. Kernels
-    count no references to arrays, which would be half of their time: they may not make or return arrays of their own.
+    Entries are kept in the cache, with all that they call. Pieces become part of their callers, as calls with many arrays
+    would cost more than what they do. None counts references to arrays, which would be half of their time, so none may make
+    or return arrays of its own.
     """
     if is_plain(module_name):
-        return _leave, _leave
+        return Marks(_leave, _leave, _leave)
     from numba import njit
     from numba.core import config
 
     folder = cache_folder(_package_of(module_name))
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
-    def kernel(function: Function) -> Function:
+    def entry(function: Any) -> Any:
         # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.
         before, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
         try:
-            return njit(cache=folder is not None, nogil=True, _nrt=False)(function)
+            return njit(cache=folder is not None, **options)(function)
         finally:
             config.CACHE_DIR = before
 
-    return kernel, njit(nogil=True, _nrt=False, inline="always")
+    kernel = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    return Marks(entry, kernel, njit(inline="always", **options))
+
+
+def can_compile() -> bool:
+    """Whether numba is there to compile: not where NUMBA_DISABLE_JIT switches it off."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+
+def is_loaded(module_name: str) -> bool:
+    """Whether a kernel module has been imported to be compiled, so that its code is here or on its way."""
+    return module_name in sys.modules
 
 
 def is_plain(module_name: str) -> bool:
     """Whether the functions of this module stay Python: it is the plain copy, or numba is switched off."""
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or any(
-        part.startswith(_PLAIN) for part in module_name.split(".")
-    )
+    return not can_compile() or any(part.startswith(_PLAIN) for part in module_name.split("."))
 
 
 def plain(name: str) -> ModuleType:
@@ -86,13 +107,11 @@ def is_warm(name: str, function: str) -> bool:
 @lru_cache
 def cache_folder(name: str) -> Path | None:
     """Where the compiled code of a kernel module or package lies; None where no folder of the user's own can be written."""
-    import llvmlite.binding
-    import numba
-
     digest = hashlib.sha256()
     for path in _sources(name):
         digest.update(path.name.encode() + path.read_bytes())
-    made_for = (numba.__version__, platform.python_version(), llvmlite.binding.get_host_cpu_name(), platform.machine())
+    # numba tells processors apart itself; what it asks for is only that others' code is not in the way.
+    made_for = (version("numba"), version("llvmlite"), platform.python_version(), platform.machine())
     digest.update(repr(made_for).encode())
     for root in _roots():
         folder = root / f"{name}-{digest.hexdigest()[:16]}"
@@ -134,5 +153,5 @@ def _sources(name: str) -> list[Path]:
     return sorted(Path(spec.origin).parent.glob("*.py"))
 
 
-def _leave(function: Function) -> Function:
+def _leave(function: Any) -> Any:
     return function

@@ -12,7 +12,8 @@ from experiments.report.schema import Compare, Summary
 from experiments.report.svg import picture
 from experiments.report.tables import Requests
 from experiments.report.words import METRIC_NAMES, NOTHING, count, seconds, slo_lines, traffic_name
-from sim.metrics import STATISTICS, percentile
+from sim.distribution import percentile
+from sim.metrics import STATISTICS
 
 _MEANINGS = {"ttft": "time to first token", "tpot": "time per output token", "e2el": "arrival to last token"}
 

@@ -5,7 +5,7 @@ Everything here is a function of arrays of numbers and gives the same points for
 
 import numpy as np
 
-from sim.metrics import percentile
+from sim.distribution import percentile
 
 MAX_WINDOWS = 300
 MAX_CDF_POINTS = 400

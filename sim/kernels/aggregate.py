@@ -11,7 +11,7 @@ PARTIAL, and it is the last of those who run. docs/fast.md tells it with picture
 
 from . import layout as at
 from .clock import advance
-from .compiler import kernel
+from .compiler import entry, kernel
 from .freequeue import blocks_for, chain_left, take, take_chain
 from .gaps import drop_old_gaps, longest_gap_since, push_gap
 from .leaving import end_with, finish, note_longest_gap, preempt_last, stop_decoding
@@ -21,13 +21,13 @@ from .steps import count_gap, note_step, note_trace, stamp_traces, start_ns_of, 
 from .stretch import has_room, stretch
 
 
-@kernel
+@entry
 def play_aggregate(world, rows, until_ns):
     """Arrivals with this family's functions (`play`)."""
     return play(advance_aggregate, accept, world, rows, until_ns)
 
 
-@kernel
+@entry
 def advance_aggregate(me, world, until_ns):
     """The clock with this family's functions (`clock`)."""
     return advance(stretch, form, finish, me, world, until_ns)
@@ -74,11 +74,14 @@ def form(me, world):
 def _needs(me, world):
     """What there is no room for, before anything is changed; DONE if there is room for all."""
     settings, counts = world.settings, world.counts
+    most = min(me[at.RUNNING] + me[at.WAITING], settings[at.SEATS])
+    if 2 * most > settings[at.RING_SIZE]:
+        return at.NEEDS_RING
     if me[at.STACK_TOP] == settings[at.STACK_SIZE]:
         _drop_old_gaps(me, world)
         if 4 * me[at.STACK_TOP] > 3 * settings[at.STACK_SIZE]:
             return at.NEEDS_STACK
-    if settings[at.CACHES] and me[at.HOLE_COUNT] + min(me[at.WAITING], settings[at.SEATS]) > settings[at.HOLES_SIZE]:
+    if settings[at.CACHES] and me[at.HOLE_COUNT] + most > settings[at.HOLES_SIZE]:
         return at.NEEDS_HOLES
     if settings[at.KEEPS_STEPS] and counts[at.STEP_COUNT] == len(world.steps):
         return at.NEEDS_STEPS

@@ -1,5 +1,5 @@
-"""The two marks of these kernels; `workloads.jit` says what they do."""
+"""The marks of these kernels; `workloads.jit` says what they do."""
 
 from workloads.jit import compiler
 
-kernel, template = compiler(__name__)
+entry, kernel, template = compiler(__name__)

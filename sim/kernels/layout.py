@@ -84,6 +84,12 @@ SETTINGS = 40
 
 WHEEL_SIZE = 1024
 
+ROUTERS = ("round_robin", "random", "power_of_two", "shortest_queue")
+"""The routers of `sim.router` that the kernels play, by their code."""
+ROUND_ROBIN, RANDOM, POWER_OF_TWO, SHORTEST_QUEUE = range(4)
+GIVEN = 4
+"""The router is Python: what it chose stands in TURN."""
+
 # Columns of an instance: the clock (sim/kernels/clock.py), the same for all families.
 ID = 0
 BATCH = 1  # number of the next batch
@@ -171,7 +177,7 @@ LATEST = 8  # the last thing that happened anywhere
 COUNTS = 12
 
 # What a kernel says when it returns: all played, or what there is no room for.
-DONE, NEEDS_RECORDS, NEEDS_STEPS, NEEDS_TRACES, NEEDS_SLOTS, NEEDS_STACK, NEEDS_HOLES, OUT_OF_TIME = range(8)
+DONE, NEEDS_RECORDS, NEEDS_STEPS, NEEDS_TRACES, NEEDS_SLOTS, NEEDS_STACK, NEEDS_HOLES, OUT_OF_TIME, NEEDS_RING = range(9)
 # What forming a batch says, besides -NEEDS_...
 NOTHING, SOMETHING = 0, 1
 

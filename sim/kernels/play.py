@@ -7,9 +7,6 @@ from .compiler import kernel, template
 
 REJECTED = 2  # of sim.request.FINISH_REASONS
 
-ROUND_ROBIN, RANDOM, POWER_OF_TWO, SHORTEST_QUEUE = range(4)
-"""Codes of the routers of `sim.router` that are played here."""
-
 
 @template
 def play(advance, accept, world, rows, until_ns):
@@ -102,13 +99,15 @@ def _choose(advance, world, row, now_ns):
     router, index = settings[at.ROUTER], 0
     if count == 1:
         index = 0
-    elif router == ROUND_ROBIN:
+    elif router == at.GIVEN:
+        index = counts[at.TURN]
+    elif router == at.ROUND_ROBIN:
         index = counts[at.TURN] % count
-    elif router == RANDOM:
+    elif router == at.RANDOM:
         coin = coin_of(settings[at.SEED_BITS], row["request_id"])
         high, low = np.int64(coin >> np.uint64(32)), np.int64(coin & np.uint64(0xFFFFFFFF))
         index = (high * count + (low * count >> 32)) >> 32
-    elif router == POWER_OF_TWO:
+    elif router == at.POWER_OF_TWO:
         coin = coin_of(settings[at.SEED_BITS], row["request_id"])
         first = np.int64(coin >> np.uint64(32)) * count >> 32
         second = np.int64(coin & np.uint64(0xFFFFFFFF)) * (count - 1) >> 32

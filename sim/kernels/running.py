@@ -44,7 +44,7 @@ def pop_running(me, world):
 
 @kernel
 def _squeeze(me, world):
-    """Close the places of those who left; the ring has more places than there are seats."""
+    """Close the places of those who left; at least half of the ring is empty."""
     settings, slots = world.settings, world.slots
     ring, mask = settings[at.RING], settings[at.RING_SIZE] - 1
     place = me[at.RING_HEAD]

@@ -1,0 +1,140 @@
+"""The reference engine: plain Python on SimPy, one process for each instance and an event for each iteration.
+
+It is the definition of what a run is; the fast engine returns the same.
+"""
+
+import copy
+import heapq
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import simpy
+
+from sim.clock import ARRIVALS, CONTROL, Clock, Moment
+from sim.engine import ClusterError
+from sim.instance import Instance
+from sim.kvcache import KVCache, PrefixCache
+from sim.plan import Plan
+from sim.probes import Probe, Tables, Watch
+from sim.prompts import Prompts
+from sim.request import (
+    FAILED,
+    NOT_REJECTED,
+    REJECTED,
+    TOO_LARGE_FOR_ENCODER,
+    TOO_LONG_FOR_KV,
+    TOO_LONG_FOR_MODEL,
+    Request,
+    RequestHead,
+    head_of,
+    longest_answer,
+)
+from sim.router import ROUTERS, Router, Views, checked_choice
+from sim.scheduler import SCHEDULERS
+from sim.source import Source
+
+
+class ReferenceRun:
+    """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
+
+    def __init__(self, plan: Plan, instances: int, router: str | Router, seed: int, tables: Tables, prompts: Prompts):
+        self.plan = plan
+        self.seed = seed
+        self.prompts = prompts
+        self.env = Clock()
+        self.tables = tables
+        self.router: Router = ROUTERS[router]() if isinstance(router, str) else copy.deepcopy(router)
+        self.follow: Callable[[int, int], np.ndarray | None] | None = None
+        self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
+        self.instances = [self._instance(i) for i in range(instances)]
+        for instance in self.instances:
+            instance.on_finish = self._finish
+            instance.tables = tables
+        self.views = Views(self.instances)
+
+    def _instance(self, instance_id: int) -> Instance:
+        engine = self.plan.engine
+        cache = PrefixCache if engine.enable_prefix_caching else KVCache
+        kv = cache(self.plan.num_blocks, engine.block_size)
+        scheduler = SCHEDULERS[engine.scheduler](engine, kv)
+        return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, engine)
+
+    def watch_with(self, probe: Probe | None, use_stretches: bool) -> None:
+        """Show every iteration to `probe`; play runs of decodes from sums or not."""
+        for instance in self.instances:
+            instance.probe, instance.use_stretches = probe, use_stretches
+
+    def play(self, windows: Iterable[np.ndarray], watch: Watch | None, end_ns: int) -> None:
+        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks until `end_ns`."""
+        self.env.process(self._arrivals(windows))
+        if watch is not None:
+            self.env.process(ticks(self.env, watch, self.views, end_ns))
+        self.env.run()
+        self._end_stuck()
+
+    def _end_stuck(self) -> None:
+        """No arrival will come to those who could not go on: try them until nothing helps, then give them up as failed.
+
+        With `scheduler_reserve_full_isl` off vLLM itself can hang here.
+        """
+        for instance in self.instances:
+            attempts = 1 + len(instance.scheduler.running) + len(instance.scheduler.waiting)
+            while instance.has_requests() and attempts:
+                steps = self.tables.step_count
+                instance.nudge()
+                self.env.run()
+                attempts = attempts - 1 if self.tables.step_count == steps else attempts
+            for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
+                self.tables.request_left(request.record(self.env.now_ns, FAILED))
+
+    def _arrivals(self, windows: Iterable[np.ndarray]) -> Generator[simpy.Event, None, None]:
+        env = self.env
+        for window in windows:
+            for row in window.tolist():
+                if row[0] > env.now_ns or not env.now_ns:
+                    yield Moment(env, row[0] - env.now_ns, ARRIVALS)
+                self._route(row)
+
+    def _route(self, row: tuple) -> None:
+        """A request arrives: to an instance, or away with it."""
+        engine = self.plan.engine
+        if reject_reason := self._reject_reason(row):
+            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED, reject_reason))
+            return
+        head: RequestHead = head_of(row, self.seed)
+        index = checked_choice(self.router, head, self.views)
+        self.instances[index].accept(self.prompts.request(row))
+
+    def _reject_reason(self, row: tuple) -> int:
+        """Why no instance can ever serve the request: no room for an answer, or more blocks than an empty one has."""
+        kv, max_model_len = self.instances[0].kv, self.plan.engine.max_model_len
+        if row[6] >= max_model_len:
+            return TOO_LONG_FOR_MODEL
+        if kv.blocks_for(row[6] + longest_answer(row, max_model_len)) > kv.usable_blocks:
+            return TOO_LONG_FOR_KV
+        return NOT_REJECTED if self.prompts.fit_encoder(row) else TOO_LARGE_FOR_ENCODER
+
+    def _finish(self, request: Request) -> None:
+        now = self.env.now_ns
+        self.tables.request_left(request.record(now, request.end_reason(self.plan.engine.max_model_len)))
+        if self.follow is None:
+            return
+        row = self.follow(now, request.request_id)
+        if row is not None:
+            heapq.heappush(self.due, row.tolist())
+            Moment(self.env, int(row["arrival_ns"]) - now, ARRIVALS).callbacks.append(self._route_due)
+
+    def _route_due(self, _: simpy.Event) -> None:
+        while self.due and self.due[0][0] <= self.env.now_ns:
+            self._route(heapq.heappop(self.due))
+
+
+def ticks(env: Clock, watch: Watch, views: Sequence[Any], end_ns: int) -> Generator[simpy.Event, None, None]:
+    """Show a watch the instances, once a period: after the ends of that instant and before its arrivals."""
+    period_ns = round(watch.period_s * 1e9)
+    if period_ns < 1:
+        raise ClusterError(f"a watch with a period of {watch.period_s!r} s: at least a nanosecond is needed")
+    while env.now_ns + period_ns <= end_ns:
+        yield Moment(env, period_ns, CONTROL)
+        watch.look(env.now_ns, views)
