@@ -11,9 +11,6 @@ from sim.world import Wish, more_rows, more_slots, new_world
 from workloads import jit
 from workloads.stream import ITEMS, SEGMENTS
 
-ROUTERS = ("round_robin", "random", "power_of_two", "shortest_queue")
-
-
 class Priced:
     """The step cost of the tests in the terms of the kernels."""
 
@@ -81,7 +78,7 @@ class Played:
             plan = replace(plan, step_cost=Priced(plan.step_cost))
         rows = stream if isinstance(stream, np.ndarray) else stream.collect()
         tables = getattr(stream, "segments", np.empty(0, SEGMENTS)), getattr(stream, "items", np.empty(0, ITEMS))
-        wish = Wish(cluster.instances, ROUTERS.index(cluster.router), seed, keep_steps, keep_traces, *tables)
+        wish = Wish(cluster.instances, at.ROUTERS.index(cluster.router), seed, keep_steps, keep_traces, *tables)
         self.world = general_world(plan, wish, rows)
         with np.errstate(over="ignore"):
             self.kernels.open_general(self.world)

@@ -11,7 +11,7 @@ that is there, and once more; then `give_up`.
 from . import layout as at
 from .blocks import commit, open_blocks, release
 from .clock import advance
-from .compiler import kernel
+from .compiler import entry, kernel
 from .items import accept_items, let_go_all, let_go_finished, open_items
 from .keys import write_keys
 from .play import play
@@ -23,19 +23,19 @@ FAILED = 3
 """Of sim.request.FINISH_REASONS."""
 
 
-@kernel
+@entry
 def advance_general(me, world, until_ns):
     """The clock with this family's functions."""
     return advance(stretch, form, finish, me, world, until_ns)
 
 
-@kernel
+@entry
 def play_general(world, rows, until_ns):
     """Arrivals with this family's functions."""
     return play(advance_general, accept, world, rows, until_ns)
 
 
-@kernel
+@entry
 def open_general(world):
     """All instances are idle and empty."""
     for index in range(len(world.instances)):
@@ -48,13 +48,13 @@ def open_general(world):
         open_items(me, world)
 
 
-@kernel
+@entry
 def nudge(me, world):
     """Nothing is in flight: try once more to form a batch, now."""
     me[at.IS_DUE], me[at.NOW] = 1, world.counts[at.LATEST]
 
 
-@kernel
+@entry
 def give_up(me, world):
     """Those who are still here leave as failed, those who run first; or NEEDS_RECORDS."""
     counts, running = world.counts, world.settings[at.RING]
