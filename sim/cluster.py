@@ -158,7 +158,7 @@ def simulate(
         run = _new_run(choice, stream, cluster, plan, seed, tables)
         if probe is not None or not use_stretches:
             run.watch_with(probe, use_stretches)
-        run.play(checked(windows, progress), watch, round(duration_s * 1e9))
+        run.play(checked(windows, progress), watch)
         tables.flush()
     return Result(
         tally,
@@ -185,7 +185,7 @@ def _new_run(
     if choice.kernels is not None:
         from sim.fast import FastRun
 
-        return FastRun(plan, cluster.instances, cluster.router, seed, tables, choice.kernels)
+        return FastRun(plan, cluster.instances, cluster.router, seed, prompts, tables, choice.kernels)
     run = ReferenceRun(plan, cluster.instances, cluster.router, seed, tables, prompts)
     if isinstance(stream, Source):
         run.follow = stream.follow

@@ -27,6 +27,10 @@ class Prompts:
         """Whether any prompt says what it is made of."""
         return bool(len(self._tables[0]) or len(self._tables[1]))
 
+    def tables(self) -> dict[str, np.ndarray]:
+        """The SEGMENTS and ITEMS themselves."""
+        return dict(zip(("segments", "items"), self._tables))
+
     def check(self, windows: Iterable[np.ndarray]) -> None:
         """WorkloadError for rows whose segments or items cannot be: unknown answers, wrong sums, items in one place."""
         check_segments(np.concatenate([np.empty(0, STREAM), *windows]), *self._tables)

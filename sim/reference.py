@@ -5,18 +5,16 @@ It is the definition of what a run is; the fast engine returns the same.
 
 import copy
 import heapq
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
 
 import numpy as np
 import simpy
 
 from sim.clock import ARRIVALS, CONTROL, Clock, Moment
-from sim.engine import ClusterError
 from sim.instance import Instance
 from sim.kvcache import KVCache, PrefixCache
 from sim.plan import Plan
-from sim.probes import Probe, Tables, Watch
+from sim.probes import Looks, Probe, Tables, Watch
 from sim.prompts import Prompts
 from sim.request import (
     FAILED,
@@ -32,7 +30,6 @@ from sim.request import (
 )
 from sim.router import ROUTERS, Router, Views, checked_choice
 from sim.scheduler import SCHEDULERS
-from sim.source import Source
 
 
 class ReferenceRun:
@@ -65,11 +62,9 @@ class ReferenceRun:
         for instance in self.instances:
             instance.probe, instance.use_stretches = probe, use_stretches
 
-    def play(self, windows: Iterable[np.ndarray], watch: Watch | None, end_ns: int) -> None:
-        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks until `end_ns`."""
-        self.env.process(self._arrivals(windows))
-        if watch is not None:
-            self.env.process(ticks(self.env, watch, self.views, end_ns))
+    def play(self, windows: Iterable[np.ndarray], watch: Watch | None) -> None:
+        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks for as long as requests arrive."""
+        self.env.process(self._arrivals(windows, watch))
         self.env.run()
         self._end_stuck()
 
@@ -88,10 +83,13 @@ class ReferenceRun:
             for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
                 self.tables.request_left(request.record(self.env.now_ns, FAILED))
 
-    def _arrivals(self, windows: Iterable[np.ndarray]) -> Generator[simpy.Event, None, None]:
-        env = self.env
+    def _arrivals(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
+        env, looks = self.env, Looks(watch)
         for window in windows:
             for row in window.tolist():
+                for look_ns in looks.until(row[0]):
+                    yield Moment(env, look_ns - env.now_ns, CONTROL)
+                    looks.look(look_ns, self.views)
                 if row[0] > env.now_ns or not env.now_ns:
                     yield Moment(env, row[0] - env.now_ns, ARRIVALS)
                 self._route(row)
@@ -128,13 +126,3 @@ class ReferenceRun:
     def _route_due(self, _: simpy.Event) -> None:
         while self.due and self.due[0][0] <= self.env.now_ns:
             self._route(heapq.heappop(self.due))
-
-
-def ticks(env: Clock, watch: Watch, views: Sequence[Any], end_ns: int) -> Generator[simpy.Event, None, None]:
-    """Show a watch the instances, once a period: after the ends of that instant and before its arrivals."""
-    period_ns = round(watch.period_s * 1e9)
-    if period_ns < 1:
-        raise ClusterError(f"a watch with a period of {watch.period_s!r} s: at least a nanosecond is needed")
-    while env.now_ns + period_ns <= end_ns:
-        yield Moment(env, period_ns, CONTROL)
-        watch.look(env.now_ns, views)

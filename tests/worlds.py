@@ -1,159 +1,116 @@
-"""A run of the compiled general family, from a cluster and a stream to sorted tables: the harness of its tests."""
+"""A run of the general family of kernels, from a cluster and a stream to sorted tables: the harness of its tests."""
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 
 from sim.kernels import layout as at
-from sim.request import FAILED, RECORD, REJECTED, STEP, mix64
+from sim.request import FAILED, REJECTED
+from sim.world import Wish, more_rows, more_slots, new_world
 from workloads import jit
 from workloads.stream import ITEMS, SEGMENTS
 
 ROUTERS = ("round_robin", "random", "power_of_two", "shortest_queue")
 
 
+class Priced:
+    """The step cost of the tests in the terms of the kernels."""
+
+    def __init__(self, cost):
+        self.cost = cost
+
+    def arrays(self, most_tokens):
+        cost, nothing = self.cost, np.zeros(most_tokens + 1, np.int64)
+        by_tokens = (cost.base_ns + cost.per_token_ns * np.arange(most_tokens + 1)) << 16
+        others = dict.fromkeys(("by_samples", "by_prefill_tokens", "by_decodes"), nothing)
+        return {"by_tokens": by_tokens, **others, "decode_context_ticks": cost.per_context_token_ns << 16}
+
+
 def power_of_two(least):
     return 1 << max(least - 1, 1).bit_length()
 
 
-def cost_of(step_cost, engine):
-    """The looked-up terms and the prices of products, in ticks."""
-    budget, seats = engine.max_num_batched_tokens, engine.max_num_seqs
-    cost, prices = np.zeros((4, budget + seats + 2), np.int64), [0, 0, 0, 0]
-    if hasattr(step_cost, "arrays"):
-        arrays = step_cost.arrays()
-        for row, name in zip(cost, ("by_tokens", "by_samples", "by_prefill_tokens", "by_decodes")):
-            row[: len(arrays[name])] = arrays[name]
-        return cost, [arrays["prefill_work_ticks"], arrays["decode_context_ticks"], 0, 0]
-    context = getattr(step_cost, "per_context_token_ns", getattr(step_cost, "per_kv_token_ns", 0)) << 16
-    cost[0] = (step_cost.base_ns + step_cost.per_token_ns * np.arange(cost.shape[1])) << 16
-    has_batch = hasattr(step_cost, "batch_ns")
-    prices = [0, context, context if has_batch else 0, step_cost.per_encoder_token_ns << 16 if has_batch else 0]
-    return cost, prices
-
-
-def world_of(plan, cluster, seed, segments, items, longest, most_items, room=4, keeps_traces=False):
-    engine = plan.engine
-    settings = np.zeros(at.SETTINGS, np.int64)
+def general_world(plan, wish, rows):
+    """A world in which the general family can play these rows."""
+    world, engine, n = new_world(plan, wish), plan.engine, wish.instances
+    settings, width = world.settings, world.instances.shape[1]
     usable = plan.num_blocks - 1
-    settings[at.DEPTH] = 2 if engine.async_scheduling else 1
-    settings[at.SEATS] = engine.max_num_seqs
-    settings[at.BUDGET] = engine.max_num_batched_tokens
-    settings[at.BLOCK_SIZE] = engine.block_size
-    settings[at.BLOCK_SHIFT] = engine.block_size.bit_length() - 1
-    settings[at.WATERMARK] = int(engine.watermark * plan.num_blocks)
-    settings[at.RESERVES] = engine.scheduler_reserve_full_isl
-    settings[at.CACHES] = engine.enable_prefix_caching
-    settings[at.MAX_LEN] = engine.max_model_len
-    settings[at.USABLE] = usable
-    settings[at.BY_PRIORITY] = engine.policy == "priority"
-    settings[at.CHUNKS] = engine.enable_chunked_prefill
-    settings[at.THRESHOLD] = engine.long_prefill_token_threshold
-    settings[at.ENCODER_BUDGET] = engine.max_num_encoder_input_tokens
-    settings[at.ENCODER_CACHE] = engine.encoder_cache_size
-    settings[at.ROUTER] = ROUTERS.index(cluster.router)
-    settings[at.SEED_BITS] = np.uint64(mix64(seed)).astype(np.int64)
-    settings[at.KEEPS_STEPS] = 1
-    settings[at.TRACES] = keeps_traces
-    cost, prices = cost_of(plan.step_cost, engine)
-    settings[at.WORK_TICKS : at.WORK_TICKS + 4] = prices
-    place = at.INSTANCE_COLUMNS
-    for where, size_at, size in (
-        (at.RING, at.RING_SIZE, power_of_two(engine.max_num_seqs)),
-        (at.BUCKETS, at.BUCKETS_SIZE, power_of_two(usable)),
-        (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, power_of_two(2 * usable)),
-    ):
-        settings[where], settings[size_at] = place, size
-        place += size
-    n, blocks = cluster.instances, longest // engine.block_size + 2
-    counts = np.zeros(at.COUNTS, np.int64)
+    if engine.enable_prefix_caching:
+        for place, size_at, size in (
+            (at.BUCKETS, at.BUCKETS_SIZE, power_of_two(usable)),
+            (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, power_of_two(2 * usable)),
+        ):
+            settings[place], settings[size_at] = width, size
+            width += size
+    room, blocks = len(world.slots), 0
+    if engine.enable_prefix_caching:
+        blocks = int((rows["input_tokens"].astype("i8") + rows["output_tokens"]).max(initial=0)) // engine.block_size + 2
+    items = min(len(np.unique(wish.items["item_id"])), engine.encoder_cache_size)
+    most_items = int(rows["items_count"].max(initial=0)) if engine.encoder_cache_size else 0
     slots = np.zeros((room, at.WIDE_SLOT_COLUMNS), np.int64)
-    slots[:, at.NEXT] = np.arange(1, room + 1)
-    slots[-1, at.NEXT] = at.NONE
-    world = at.World(
-        settings,
-        cost,
-        np.zeros((n, place), np.int64),
-        np.zeros((n, 2), np.int64),
-        slots,
-        np.zeros((room, at.RARE_COLUMNS), np.int64),
-        np.zeros(room, RECORD),
-        np.zeros(room, RECORD),
-        np.zeros(room, STEP),
-        np.zeros((room, at.TRACE_COLUMNS), np.int64),
-        np.zeros(64 * 128, np.int64),
-        counts,
-        segments,
-        items,
-        np.zeros((room, blocks), np.uint64),
-        np.zeros((room, blocks), np.int32),
-        np.zeros((n, plan.num_blocks, at.BLOCK_COLUMNS), np.int64),
-        np.zeros((n, 2, engine.max_num_seqs, at.BATCH_COLUMNS), np.int64),
-        np.zeros((n, min(len(np.unique(items["item_id"])), engine.encoder_cache_size), at.ENCODER_COLUMNS), np.int64),
-        np.zeros((room, most_items, at.MARK_COLUMNS), np.int64),
+    slots[:, at.NEXT] = world.slots[:, at.NEXT]
+    return world._replace(
+        instances=np.zeros((n, width), np.int64),
+        slots=slots,
+        keys=np.zeros((room, blocks), np.uint64),
+        held=np.zeros((room, blocks), np.int32),
+        blocks=np.zeros((n, usable if engine.enable_prefix_caching else 0, at.BLOCK_COLUMNS), np.int64),
+        batches=np.zeros((n, 2, engine.max_num_seqs, at.BATCH_COLUMNS), np.int64),
+        encoders=np.zeros((n, items, at.ENCODER_COLUMNS), np.int64),
+        marks=np.zeros((room, most_items, at.MARK_COLUMNS), np.int64),
     )
-    return world
-
-
-def doubled(array):
-    out = np.zeros((2 * len(array), *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out
 
 
 def grown(world, status):
+    """More room for what there was none."""
     if status == at.NEEDS_SLOTS:
-        room = len(world.slots)
-        world = world._replace(**{n: doubled(getattr(world, n)) for n in ("slots", "rare", "lives", "keys", "held", "marks")})
-        world.slots[room:, at.NEXT] = np.arange(room + 1, 2 * room + 1)
-        world.slots[-1, at.NEXT] = at.NONE
-        world.counts[at.FREE_SLOT] = room
-        return world
-    name = {at.NEEDS_RECORDS: "records", at.NEEDS_STEPS: "steps", at.NEEDS_TRACES: "traces"}[status]
-    return world._replace(**{name: doubled(getattr(world, name))})
-
-
-def family(name, is_plain):
-    package = jit.plain("sim.kernels").__name__ if is_plain else "sim.kernels"
-    return importlib.import_module(f"{package}.{name}")
+        marks = np.concatenate([world.marks, np.zeros_like(world.marks)])
+        return more_slots(world)._replace(marks=marks)
+    return more_rows(world, {at.NEEDS_RECORDS: "records", at.NEEDS_STEPS: "steps", at.NEEDS_TRACES: "traces"}[status])
 
 
 class Played:
-    def __init__(self, stream, cluster, cuts=(), seed=1, keeps_traces=False, is_plain=False, room=4):
-        kernels = family("general", is_plain)
+    """Records, steps, gaps and traces of a run, sorted as the reference sorts them."""
+
+    def __init__(self, stream, cluster, cuts=(), seed=1, keep_traces=False, is_plain=False, keep_steps=True):
+        package = jit.plain("sim.kernels").__name__ if is_plain else "sim.kernels"
+        self.kernels = importlib.import_module(f"{package}.general")
         plan = cluster.plan()
+        if not hasattr(plan.step_cost, "arrays"):
+            plan = replace(plan, step_cost=Priced(plan.step_cost))
         rows = stream if isinstance(stream, np.ndarray) else stream.collect()
-        segments = getattr(stream, "segments", np.empty(0, SEGMENTS))
-        items = getattr(stream, "items", np.empty(0, ITEMS))
-        most_items = int(rows["items_count"].max(initial=0))
-        longest = int((rows["input_tokens"].astype("i8") + rows["output_tokens"]).max(initial=0))
-        self.world = world_of(plan, cluster, seed, segments, items, longest, most_items, room, keeps_traces)
+        tables = getattr(stream, "segments", np.empty(0, SEGMENTS)), getattr(stream, "items", np.empty(0, ITEMS))
+        wish = Wish(cluster.instances, ROUTERS.index(cluster.router), seed, keep_steps, keep_traces, *tables)
+        self.world = general_world(plan, wish, rows)
         with np.errstate(over="ignore"):
-            kernels.open_general(self.world)
+            self.kernels.open_instances(self.world)
             windows = np.split(rows, np.searchsorted(rows["arrival_ns"], cuts))
             for window, until in zip(windows, [*cuts, at.NEVER], strict=True):
                 self.world.counts[at.CURSOR] = 0
-                self._play(lambda: kernels.play_general(self.world, window, until))
-            self._end_stuck(kernels)
+                self._play(lambda: self.kernels.play_general(self.world, window, until))
+            self._end_stuck()
         counts = self.world.counts
         records, steps = self.world.records[: counts[at.RECORD_COUNT]], self.world.steps[: counts[at.STEP_COUNT]]
         rank = np.select([records["finish_reason"] == REJECTED, records["finish_reason"] == FAILED], [1, 2], 0)
         self.records = records[np.lexsort((records["instance_id"], rank, records["finish_ns"]))]
         self.steps = steps[np.lexsort((steps["instance_id"], steps["start_ns"] + steps["duration_ns"]))]
         self.gaps = {int(i): int(self.world.gaps[i]) for i in np.flatnonzero(self.world.gaps)}
+        self.step_count = int(counts[at.FORMED])
         self.traces = self.world.traces[: counts[at.TRACE_COUNT]]
 
     def _play(self, call):
         while (status := call()) != at.DONE:
             self.world = grown(self.world, status)
 
-    def _end_stuck(self, kernels):
+    def _end_stuck(self):
+        """Those who could not go on are tried until nothing helps, then given up."""
         for index in range(len(self.world.instances)):
             me = self.world.instances[index]
             attempts = 1 + me[at.RUNNING] + me[at.WAITING]
             while me[at.RUNNING] + me[at.WAITING] and attempts:
                 formed = self.world.counts[at.FORMED]
-                kernels.nudge(me, self.world)
-                self._play(lambda: kernels.advance_general(me, self.world, at.NEVER))
+                self.kernels.nudge(me, self.world)
+                self._play(lambda: self.kernels.advance_general(me, self.world, at.NEVER))
                 attempts -= self.world.counts[at.FORMED] == formed
-            self._play(lambda: kernels.give_up(me, self.world))
+            self._play(lambda: self.kernels.give_up(me, self.world))

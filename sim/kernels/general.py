@@ -4,39 +4,38 @@ A round of the scheduler (`round`) plans the rows of a batch; closing it counts 
 the batch costs; when it comes back everyone in it who has caught up gets a token.
 
 A run that is over may leave requests that could not go on; no arrival will come to them. They are tried until nothing helps,
-then given up, instance by instance: `nudge` and `advance_general` until that forms no batch any more, once for each request
-that is there, and once more; then `give_up`.
+then given up (`sim.fast`).
 """
 
 from . import layout as at
 from .blocks import commit, open_blocks, release
 from .clock import advance
-from .compiler import kernel
+from .compiler import entry, kernel
 from .items import accept_items, let_go_all, let_go_finished, open_items
 from .keys import write_keys
 from .play import play
 from .round import plan_round
-from .steps import count_gap, free_slot, leave, note_leaving, note_step, note_trace, step_ns
+from .steps import count_gap, free_slot, leave, note_leaving, note_step, note_trace, stamp_traces, start_ns_of, step_ns
 from .waiting import pop, push, remove
 
 FAILED = 3
 """Of sim.request.FINISH_REASONS."""
 
 
-@kernel
+@entry
 def advance_general(me, world, until_ns):
     """The clock with this family's functions."""
     return advance(stretch, form, finish, me, world, until_ns)
 
 
-@kernel
+@entry
 def play_general(world, rows, until_ns):
     """Arrivals with this family's functions."""
     return play(advance_general, accept, world, rows, until_ns)
 
 
-@kernel
-def open_general(world):
+@entry
+def open_instances(world):
     """All instances are idle and empty."""
     for index in range(len(world.instances)):
         me = world.instances[index]
@@ -48,13 +47,7 @@ def open_general(world):
         open_items(me, world)
 
 
-@kernel
-def nudge(me, world):
-    """Nothing is in flight: try once more to form a batch, now."""
-    me[at.IS_DUE], me[at.NOW] = 1, world.counts[at.LATEST]
-
-
-@kernel
+@entry
 def give_up(me, world):
     """Those who are still here leave as failed, those who run first; or NEEDS_RECORDS."""
     counts, running = world.counts, world.settings[at.RING]
@@ -100,6 +93,8 @@ def form(me, world):
         most = 2 * settings[at.SEATS] + settings[at.ENCODER_BUDGET]
         if counts[at.TRACE_COUNT] + most > len(world.traces):
             return -at.NEEDS_TRACES
+    if me[at.LAST_END] > at.LATEST_TIME:
+        return -at.OUT_OF_TIME
     if plan_round(me, world) == 0:
         counts[at.TRACE_COUNT] = me[at.TRACE_FROM]
         return at.NOTHING
@@ -154,14 +149,13 @@ def _launch(me, world, count, sums):
     """The batch is on its way: it starts when the one before it has ended."""
     counts, settings = world.counts, world.settings
     prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded = sums
-    start_ns = max(me[at.NOW], me[at.LAST_END])
-    end_ns = start_ns + step_ns(
-        world, prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded
-    )
+    start_ns = start_ns_of(me)
+    end_ns = start_ns + step_ns(world, prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded)
     if settings[at.KEEPS_STEPS]:
         note_step(me, world, start_ns, end_ns, prefill_tokens, decodes, encoded, count, me[at.PREEMPTED_NOW])
     if settings[at.TRACES]:
-        _note_rows(me, world, end_ns)
+        _trace_rows(me, world)
+        stamp_traces(world, me[at.TRACE_FROM], end_ns)
     me[at.LAST_END] = end_ns
     if me[at.FLIGHTS] == 0:
         me[at.END] = end_ns
@@ -171,14 +165,12 @@ def _launch(me, world, count, sums):
 
 
 @kernel
-def _note_rows(me, world, end_ns):
-    """The traces of the round get their time; after them come those of its rows."""
-    traces, parity = world.traces, me[at.BATCH] & 1
-    for index in range(me[at.TRACE_FROM], world.counts[at.TRACE_COUNT]):
-        traces[index, at.TRACE_STEP] = end_ns
+def _trace_rows(me, world):
+    """A line of the trace for everyone in the batch, in order."""
+    parity = me[at.BATCH] & 1
     for index in range(me[at.ROWS + parity]):
         row = world.batches[me[at.ID], parity, index]
-        note_trace(me, world, end_ns, at.COMPUTED, row[at.ROW_SLOT], row[at.ROW_TOKENS])
+        note_trace(me, world, at.COMPUTED, row[at.ROW_SLOT], row[at.ROW_TOKENS])
 
 
 @kernel

@@ -78,7 +78,7 @@ def encode(me, world, slot):
         me[at.ENCODER_LEFT] -= item["tokens"]
         total += item["tokens"]
         if world.settings[at.TRACES]:
-            note_trace(me, world, at.NONE, at.ENCODED, slot, index)
+            note_trace(me, world, at.ENCODED, slot, index)
     return total
 
 

@@ -36,7 +36,7 @@ class World(NamedTuple):
     keys: np.ndarray  # [slots, blocks of the longest request], uint64: keys of a request's blocks
     held: np.ndarray  # [slots, blocks of the longest request], int32: blocks that a request holds
     blocks: np.ndarray  # [instances, num_blocks, BLOCK_COLUMNS], int64
-    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, row by row, by the lowest bit of their number
+    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, by the lowest bit of their number
     encoders: np.ndarray  # [instances, different items, ENCODER_COLUMNS]: the encoder caches
     marks: np.ndarray  # [slots, items of the request with the most, MARK_COLUMNS]
 
@@ -206,18 +206,18 @@ ITEMS_COUNT = 1
 CHILD = 2  # of the heap of those who wait
 BACK = 3
 
-# Columns of an instance in the general family. Those of a round are what one call of the scheduler works with.
-ROWS = 26  # of the batches in flight, by the lowest bit of their number: columns 26 and 27
-BUDGET_LEFT = 28
-ENCODER_LEFT = 29
-CUT = 30  # most tokens for a request in this round; NEVER for no threshold
-INDEX = 31  # of the running request being looked at
-PREEMPTED_NOW = 32
-TRACE_FROM = 33  # the first trace of this round
-ENTRIES = 34  # items in the encoder cache
-CLOCK = 35  # of the encoder cache: when an item lost its last holder
-UNUSED = 36  # tokens of room that hold no item
-REACHABLE = 37  # those, and the tokens of items that nobody holds
+# Columns of an instance in the general family. Those of a round, with BUDGET_LEFT, are what one call of the scheduler
+# works with.
+ROWS = 35  # of the batches in flight, by the lowest bit of their number: columns 35 and 36
+ENCODER_LEFT = 37
+CUT = 38  # most tokens for a request in this round; NEVER for no threshold
+INDEX = 39  # of the running request being looked at
+PREEMPTED_NOW = 40
+TRACE_FROM = 41  # the first trace of this round
+ENTRIES = 42  # items in the encoder cache
+CLOCK = 43  # of the encoder cache: when an item lost its last holder
+UNUSED = 44  # tokens of room that hold no item
+REACHABLE = 45  # those, and the tokens of items that nobody holds
 
 # Columns of a row of `batches`.
 ROW_SLOT = 0

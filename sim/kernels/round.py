@@ -8,7 +8,7 @@ from . import layout as at
 from .blocks import commit, find, grow, release, touch
 from .compiler import kernel
 from .items import encode, let_go_all, let_go_new, plan_items
-from .steps import note_trace
+from .steps import note_trace, start_ns_of
 from .waiting import give_back, pop, set_back
 
 
@@ -102,7 +102,7 @@ def _admit_head(me, world, slot):
     request[at.HAS_COMPUTED] = computed
     life = world.lives[slot]
     if life["scheduled_ns"] < 0:
-        life["scheduled_ns"] = max(me[at.NOW], me[at.LAST_END])
+        life["scheduled_ns"] = start_ns_of(me)
         life["cached_tokens"] = computed
     if settings[at.CACHES]:
         touch(me, world, slot, hit)
@@ -191,7 +191,7 @@ def _preempt(me, world, position, victim):
     me[at.WAITING] += 1
     me[at.PREEMPTED_NOW] += 1
     if world.settings[at.TRACES]:
-        note_trace(me, world, at.NONE, at.PREEMPTED, victim, 0)
+        note_trace(me, world, at.PREEMPTED, victim, 0)
 
 
 @kernel
