@@ -15,17 +15,17 @@ from sim.choice import KERNELS, Kernels
 from sim.clock import ARRIVALS, CONTROL, Clock, Moment
 from sim.engine import ClusterError
 from sim.kernels import layout as at
-from sim.plan import Plan
+from sim.plan import Job, Plan
 from sim.probes import Looks, Tables, Watch
 from sim.prompts import Prompts
 from sim.request import FAILED, FINISH_REASONS, REJECTED, head_of
-from sim.router import InstanceView, Router, checked_choice
+from sim.router import InstanceView, checked_choice
+from sim.traces import Traces
 from sim.wide_world import more_columns, widened
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
 from workloads.jit import plain
 from workloads.stream import STREAM
 
-ROUTER_CODES = {name: code for code, name in enumerate(at.ROUTERS)}
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
 _RANKS = np.zeros(len(FINISH_REASONS), np.int8)
@@ -37,20 +37,19 @@ _GROWS = {at.NEEDS_RING: at.RING_SIZE, at.NEEDS_STACK: at.STACK_SIZE, at.NEEDS_H
 class FastRun:
     """One run by a family of kernels, from its first window to its last request."""
 
-    def __init__(
-        self, plan: Plan, instances: int, router: str | Router, seed: int, prompts: Prompts, tables: Tables, kernels: Kernels
-    ):
+    def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables, kernels: Kernels):
         package = KERNELS if kernels.is_compiled else plain(KERNELS).__name__
         self._kernels = import_module(f"{package}.{kernels.family}")
         self._play = getattr(self._kernels, f"play_{kernels.family}")
         self.env = Clock()
-        self.plan, self.tables, self.seed = plan, tables, seed
-        self._python_router = None if isinstance(router, str) else copy.deepcopy(router)
-        code = ROUTER_CODES[router] if isinstance(router, str) else at.GIVEN
+        self.plan, self.tables, self.seed = plan, tables, job.seed
+        is_python = not isinstance(job.router, str)
+        self._python_router: Any = copy.deepcopy(job.router) if is_python else None
+        code = at.GIVEN if is_python else at.ROUTERS.index(job.router)
         self._is_wide = kernels.family != "aggregate"
-        self._is_wide = kernels.family != "aggregate"
-        wish = Wish(instances, code, seed, tables.keep_steps, is_wide=self._is_wide, **prompts.tables())
-        self.world = new_world(plan, wish)
+        self._traces = Traces(job.probe) if job.probe is not None else None
+        keeps = tables.keep_steps, self._traces is not None
+        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *prompts.tables))
         if self._is_wide:
             self.world = widened(self.world, plan)
             self._kernels.open_instances(self.world)
@@ -73,7 +72,7 @@ class FastRun:
         """Piece by piece, up to each control time and to the piece's last arrival: what is before it, then what is at it."""
         env, looks = self.env, Looks(watch)
         for window in windows:
-            rows = np.require(window, requirements="CW")  # one type for the kernels, whatever the array came from
+            rows = np.require(window, requirements=["C", "W"])  # one type for the kernels, whatever the array came from
             for start in range(0, len(rows), PIECE_ROWS):
                 piece, cursor = rows[start : start + PIECE_ROWS], 0
                 if self._is_wide:
@@ -136,7 +135,7 @@ class FastRun:
         elif needs == at.NEEDS_RECORDS:
             self.world = more_rows(world, "records")
         elif needs == at.NEEDS_TRACES:
-            self.world = more_rows(world, "traces")
+            self._take_traces()
         elif needs == at.NEEDS_STEPS:
             self._take_steps()
             if len(world.steps) < PIECE_ROWS:
@@ -155,6 +154,9 @@ class FastRun:
             order = np.lexsort((rows["instance_id"], rank, rows["finish_ns"]))
             self.tables.requests_left(rows[order])
             counts[at.RECORD_COUNT] = 0
+        if self._traces is not None:
+            self._take_traces()
+            self._traces.tell(until_ns)
         if counts[at.STEP_COUNT] or self._steps:
             self._take_steps()
             rows = np.concatenate(self._steps)
@@ -163,6 +165,12 @@ class FastRun:
             has_ended = end_ns[order] <= until_ns
             self.tables.steps_ended(rows[order[has_ended]])
             self._steps = [rows[order[~has_ended]]]
+
+    def _take_traces(self) -> None:
+        """Empty the kernel's trace."""
+        assert self._traces is not None
+        self._traces.add(self.world.traces[: self.world.counts[at.TRACE_COUNT]])
+        self.world.counts[at.TRACE_COUNT] = 0
 
     def _take_steps(self) -> None:
         """Empty the kernel's table of steps."""

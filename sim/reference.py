@@ -13,8 +13,8 @@ import simpy
 from sim.clock import ARRIVALS, CONTROL, Clock, Moment
 from sim.instance import Instance
 from sim.kvcache import KVCache, PrefixCache
-from sim.plan import Plan
-from sim.probes import Looks, Probe, Tables, Watch
+from sim.plan import Job, Plan
+from sim.probes import Looks, Tables, Watch
 from sim.prompts import Prompts
 from sim.request import (
     FAILED,
@@ -35,19 +35,20 @@ from sim.scheduler import SCHEDULERS
 class ReferenceRun:
     """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
 
-    def __init__(self, plan: Plan, instances: int, router: str | Router, seed: int, tables: Tables, prompts: Prompts):
+    def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables):
         self.plan = plan
-        self.seed = seed
+        self.seed = job.seed
         self.prompts = prompts
         self.env = Clock()
         self.tables = tables
-        self.router: Router = ROUTERS[router]() if isinstance(router, str) else copy.deepcopy(router)
+        self.router: Router = ROUTERS[job.router]() if isinstance(job.router, str) else copy.deepcopy(job.router)
         self.follow: Callable[[int, int], np.ndarray | None] | None = None
         self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
-        self.instances = [self._instance(i) for i in range(instances)]
+        self.instances = [self._instance(i) for i in range(job.instances)]
         for instance in self.instances:
             instance.on_finish = self._finish
             instance.tables = tables
+            instance.probe, instance.use_stretches = job.probe, job.use_stretches
         self.views = Views(self.instances)
 
     def _instance(self, instance_id: int) -> Instance:
@@ -56,11 +57,6 @@ class ReferenceRun:
         kv = cache(self.plan.num_blocks, engine.block_size)
         scheduler = SCHEDULERS[engine.scheduler](engine, kv)
         return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, engine)
-
-    def watch_with(self, probe: Probe | None, use_stretches: bool) -> None:
-        """Show every iteration to `probe`; play runs of decodes from sums or not."""
-        for instance in self.instances:
-            instance.probe, instance.use_stretches = probe, use_stretches
 
     def play(self, windows: Iterable[np.ndarray], watch: Watch | None) -> None:
         """Run to the end; `windows` are checked STREAM arrays in order. The watch looks for as long as requests arrive."""

@@ -155,7 +155,7 @@ def _launch(me, world, count, sums):
         note_step(me, world, start_ns, end_ns, prefill_tokens, decodes, encoded, count, me[at.PREEMPTED_NOW])
     if settings[at.TRACES]:
         _trace_rows(me, world)
-        stamp_traces(world, me[at.TRACE_FROM], end_ns)
+        stamp_traces(world, me[at.TRACE_FROM], start_ns, end_ns)
     me[at.LAST_END] = end_ns
     if me[at.FLIGHTS] == 0:
         me[at.END] = end_ns

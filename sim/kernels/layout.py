@@ -161,7 +161,8 @@ TRACE_KIND = 1
 TRACE_REQUEST = 2
 TRACE_VALUE = 3  # tokens computed; index of the item encoded
 TRACE_INSTANCE = 4
-TRACE_COLUMNS = 5
+TRACE_START = 5
+TRACE_COLUMNS = 6
 COMPUTED, PREEMPTED, ENCODED = 0, 1, 2
 
 # Of `counts`.
