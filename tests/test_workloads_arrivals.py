@@ -15,7 +15,7 @@ from workloads.arrivals import (
     WEIBULL,
     WINDOW_S,
     Flow,
-    Renewal,
+
     gap_cv,
     pause_for_cv,
     to_operational,

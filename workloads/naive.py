@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from workloads.arrivals import EXPONENTIAL, FAMILIES, GAMMA, Renewal
+from workloads.arrivals import EXPONENTIAL, FAMILIES, GAMMA
 from workloads.errors import WorkloadError, nearest
 from workloads.numerics import Purpose, stream_key, uniforms
+from workloads.renewal import Renewal
 from workloads.stream import NS_PER_S, Stream, new_rows
 
 HOUR_S = 3600.0
