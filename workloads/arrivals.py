@@ -13,8 +13,8 @@ import numpy as np
 
 from workloads.numerics import formulas, gamma, uniforms
 
-EXPONENTIAL, GAMMA, WEIBULL = 0, 1, 2
-FAMILIES = ("exponential", "gamma", "weibull")  # names by code; the code is what pools store
+EXPONENTIAL, GAMMA, WEIBULL = formulas.EXPONENTIAL, formulas.GAMMA, formulas.WEIBULL  # the codes that pools store
+FAMILIES = ("exponential", "gamma", "weibull")  # names by code
 WINDOW_S = 600.0
 LONGEST_PAUSE_S = 599.0
 

@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
 from workloads import kernels
 from workloads.errors import WorkloadError
+from workloads.jit import is_plain, is_warm
 from workloads.lengths import PROBABILITIES
-from workloads.players import BLOCK_ROWS, WINDOW_NS, Players, Window
-from workloads.stream import STREAM, new_rows
+from workloads.players import FIELD_PURPOSE, FLOW, WINDOW_NS, Players, Window
+from workloads.renewal import RENEWAL
+from workloads.stream import BLOCK_ROWS, STREAM, new_rows
 
-# What has arrived: whose it is, by index, and its request.
-EVENT = np.dtype([("request_id", "i8"), ("client", "i8")])
-_DIGIT_BITS = 11
-_GUIDE = np.searchsorted(PROBABILITIES, np.arange(256) / 256, side="right") - 1
+# What has arrived: its request, whose it is (an index), and its lengths.
+EVENT: Final = np.dtype([("request_id", "i8"), ("client", "i8"), ("input_tokens", "i4"), ("output_tokens", "i4")])
+_GUIDE: Final = np.searchsorted(PROBABILITIES, np.arange(1024) / 1024, side="right") - 1
 
 
 def blocks(players: Players) -> Iterator[np.ndarray]:
-    """STREAM arrays of some BLOCK_ROWS rows, sorted by (arrival_ns, request_id)."""
-    pieces = _Pieces(players)
+    """STREAM arrays of BLOCK_ROWS rows in the mean at most, sorted by (arrival_ns, request_id)."""
+    buffers = _Buffers(2 * BLOCK_ROWS)
     for window in players.windows():
-        pieces.take_up(window)
-        edges = _edges(window)
-        for begin_ns, until_ns in zip(edges, edges[1:]):
-            yield pieces.rows(begin_ns, until_ns)
+        sketches = _sketches(players, window.block)
+        for begin_ns, until_ns in pairwise(_edges(window)):
+            count = _played(players, window, begin_ns, until_ns, buffers)
+            _fill_lengths(buffers.events[:count], players.keys, sketches)
+            yield _rows(players, window.start_ns + begin_ns, until_ns - begin_ns, buffers, count)
         players.renewals.state["wait"] -= window.flows["length"]
+
+
+def kernels_warm() -> bool:
+    """Whether a long stream starts at once: its kernels lie compiled in the cache, or are not to be compiled at all."""
+    name = kernels.__name__
+    return is_plain(name) or all(is_warm(name, f) for f in ("play", "in_time_order", "fill_lengths", "fill_rows"))
+
+
+def warm_kernels() -> None:
+    """Compile the kernels, or load them: some 4 CPU seconds, or a third of one."""
+    buffers, rows, nobody = _Buffers(0), new_rows(1), np.empty(0, FLOW)
+    kernels.play(np.empty(0, RENEWAL), nobody, 0, 0, 1, 1, buffers.times, buffers.events, 0)
+    kernels.in_time_order(buffers.times, buffers.spare, buffers.counts, 1)
+    no_sketches = {name: np.empty((0, len(PROBABILITIES) + 1)) for name in FIELD_PURPOSE}
+    _fill_lengths(buffers.events, dict.fromkeys(FIELD_PURPOSE, np.empty(0, np.uint64)), no_sketches)
+    kernels.fill_rows(rows[:0], rows, 0, buffers.times, buffers.events)
+
+
+class _Buffers:
+    """Room for the arrivals of one piece: kernels make no arrays of their own."""
+
+    def __init__(self, room: int) -> None:
+        self.times, self.spare = np.empty(room, np.int64), np.empty(room, np.int64)
+        self.events = np.empty(room, EVENT)
+        self.counts = np.empty(1 << kernels.DIGIT_BITS, np.int64)
+
+    def double(self) -> None:
+        """Twice the room, what is there kept."""
+        if 2 * len(self.times) > 1 << kernels.EVENT_BITS:
+            raise WorkloadError(f"more than {len(self.times)} requests of the pool arrive almost at once")
+        self.times = np.concatenate((self.times, self.spare))
+        self.events = np.concatenate((self.events, np.empty_like(self.events)))
+        self.spare = np.empty_like(self.times)
 
 
 def _edges(window: Window) -> list[int]:
@@ -36,54 +73,35 @@ def _edges(window: Window) -> list[int]:
     return [window.begin_ns + span_ns * piece // pieces for piece in range(pieces + 1)]
 
 
-class _Pieces:
-    """The buffers, the window at hand, and its sketches by client."""
+def _played(players: Players, window: Window, begin_ns: int, until_ns: int, buffers: _Buffers) -> int:
+    """How many events there are when all clients have been played up to a time of the window."""
+    clients, count, renewals = 0, 0, players.renewals.state
+    while True:
+        clients, count = kernels.play(
+            renewals, window.flows, clients, begin_ns, until_ns, WINDOW_NS - 1, buffers.times, buffers.events, count
+        )
+        if clients == len(renewals):
+            return count
+        buffers.double()
 
-    def __init__(self, players: Players) -> None:
-        self._players = players
-        self._times, self._spare = np.empty(2 * BLOCK_ROWS, np.int64), np.empty(2 * BLOCK_ROWS, np.int64)
-        self._events = np.empty(2 * BLOCK_ROWS, EVENT)
-        self._counts = np.empty(1 << _DIGIT_BITS, np.int64)
-        self._blank = new_rows(1)
-        self._blank["max_tokens"] = players.of.pool.max_output_tokens
-        self._block = -1
 
-    def take_up(self, window: Window) -> None:
-        """Turn to the next window."""
-        self._window = window
-        if window.block == self._block:
-            return
-        of, self._block = self._players.of, window.block
-        row = of.pool.length_row[of.clients, window.block]
-        self._sketches = {
-            name: np.column_stack((table.log_knots[row], table.tail_shape[row])) for name, table in of.pool.lengths.items()
-        }
+def _sketches(players: Players, block: int) -> dict[str, np.ndarray]:
+    """Of each client in a 6 h block: ln(tokens + 1) at the knots, and the exponent of the last segment: [clients, 34]."""
+    pool = players.composition.pool
+    row = pool.length_row[players.composition.clients, block]
+    return {name: np.column_stack((table.log_knots[row], table.tail_shape[row])) for name, table in pool.lengths.items()}
 
-    def rows(self, begin_ns: int, until_ns: int) -> np.ndarray:
-        """The STREAM rows of the piece between two times of the window; each is played once, in order."""
-        count = self._play(begin_ns, until_ns)
-        times, rows = self._times[:count], np.empty(count, STREAM)
-        digits = -(-(until_ns - begin_ns).bit_length() // _DIGIT_BITS)
-        kernels.in_time_order(times, self._spare[:count], self._counts, digits)
-        kernels.fill_rows(rows, self._blank, self._window.start_ns + begin_ns, times, self._events)
-        for name, keys in self._players.keys.items():
-            kernels.fill_lengths(rows[name], times, self._events, keys, self._sketches[name], PROBABILITIES, _GUIDE)
-        return rows
 
-    def _play(self, begin_ns: int, until_ns: int) -> int:
-        """All clients up to a time of the window: how many events. Where the room is short it doubles."""
-        flows, renewals = self._window.flows, self._players.renewals.state
-        done, count = kernels.play(renewals, flows, 0, begin_ns, until_ns, WINDOW_NS - 1, self._times, self._events, 0)
-        while done < len(flows):
-            self._grow()
-            done, count = kernels.play(
-                renewals, flows, done, begin_ns, until_ns, WINDOW_NS - 1, self._times, self._events, count
-            )
-        return count
+def _fill_lengths(events: np.ndarray, keys: dict[str, np.ndarray], sketches: dict[str, np.ndarray]) -> None:
+    """Each field has uniforms of its own, so input and output are independent."""
+    for name, key in keys.items():
+        kernels.fill_lengths(events[name], events, key, sketches[name], PROBABILITIES, _GUIDE)
 
-    def _grow(self) -> None:
-        room = 2 * len(self._times)
-        if room > 1 << kernels.EVENT_BITS:
-            raise WorkloadError(f"more than {room // 2} requests of the pool arrive almost at once")
-        self._times, self._events = np.resize(self._times, room), np.resize(self._events, room)
-        self._spare = np.empty(room, np.int64)
+
+def _rows(players: Players, begin_ns: int, span_ns: int, buffers: _Buffers, count: int) -> np.ndarray:
+    """The STREAM rows of a piece that begins at this time of the run."""
+    times, rows, blank = buffers.times[:count], np.empty(count, STREAM), new_rows(1)
+    kernels.in_time_order(times, buffers.spare[:count], buffers.counts, -(-span_ns.bit_length() // kernels.DIGIT_BITS))
+    blank["max_tokens"] = players.composition.pool.max_output_tokens
+    kernels.fill_rows(rows, blank, begin_ns, times, buffers.events)
+    return rows

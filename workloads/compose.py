@@ -21,7 +21,8 @@ from workloads.pool_data import PoolData
 from workloads.stream import Stream
 from workloads.units import parse_duration_s
 
-FEW_REQUESTS = 500_000
+# A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
+FEW_REQUESTS, MANY_REQUESTS = 500_000, 4_000_000
 
 
 def compose(
@@ -54,11 +55,20 @@ def compose(
 
 def _blocks(composition: Composition, requests: float) -> Iterator[np.ndarray]:
     """STREAM arrays, sorted by (arrival_ns, request_id), of a composition of so many requests in the mean."""
-    if requests >= FEW_REQUESTS and not is_plain("workloads.kernels"):
+    if _is_for_kernels(requests):
         from workloads.compiled import blocks
     else:
         from workloads.walk import blocks
     return blocks(Players(composition))
+
+
+def _is_for_kernels(requests: float) -> bool:
+    """Whether compiled code is the quicker way, what it takes to start counted."""
+    if requests < FEW_REQUESTS or is_plain("workloads.kernels"):
+        return False
+    from workloads.compiled import kernels_warm
+
+    return requests >= MANY_REQUESTS or kernels_warm()
 
 
 def _description(of: Composition, native_rps: float) -> dict[str, Any]:

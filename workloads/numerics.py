@@ -15,6 +15,7 @@ import numpy as np
 
 from workloads.jit import plain
 
+# The formulas of the kernels as plain Python, in which they take whole arrays.
 formulas = plain("workloads.kernels")
 
 # Taylor series of 1/Γ(1 + x) at 0: Abramowitz and Stegun 6.1.34 (Wrench 1968), here to 20 digits.
@@ -42,7 +43,6 @@ _INVERSE_GAMMA: Final = (
     -3.6968056186422057082e-12,
 )
 _MASK: Final = (1 << 64) - 1
-_GOLDEN: Final = 0x9E3779B97F4A7C15  # the increment of splitmix64: 2^64 / golden ratio, odd
 
 
 class Purpose(IntEnum):
@@ -96,19 +96,17 @@ def normal_quantile(p: np.ndarray | float) -> np.ndarray:
 
 def stream_key(seed: int, client_id: int, purpose: Purpose) -> np.uint64:
     """The name of one sequence of uniforms: a hash of seed (an integer of any size), client and purpose."""
-    key = 0
-    for part in (seed, client_id, int(purpose)):
-        key = _mix_int((key + _GOLDEN) & _MASK ^ _mix_int(part & _MASK))
-    return np.uint64(key)
+    return stream_keys(seed, np.array([client_id]), purpose)[0]
+
+
+def stream_keys(seed: int, client_ids: np.ndarray, purpose: Purpose) -> np.ndarray:
+    """The stream_key of each client: uint64 [clients]."""
+    key = np.zeros(1, np.uint64)
+    for part in (np.array([seed & _MASK], np.uint64), client_ids.astype(np.uint64), np.array([purpose], np.uint64)):
+        key = formulas.mix((key + formulas.GOLDEN) ^ formulas.mix(part))
+    return key
 
 
 def uniforms(key: np.uint64 | np.ndarray, index: np.ndarray) -> np.ndarray:
     """Entry `index` of the sequence `key`, in (0, 1), never either end. `key` is one key or one per index."""
     return formulas.uniform(np.asarray(key, np.uint64), np.asarray(index))
-
-
-def _mix_int(z: int) -> int:
-    """splitmix64's output function on a Python integer."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from workloads.arrivals import WINDOW_S, pause_start_s, to_operational
-from workloads.numerics import Purpose
+from workloads.numerics import Purpose, stream_keys
 from workloads.pool_data import PoolData, block_of, overlaps
-from workloads.renewal import Renewals, sequence_keys
+from workloads.renewal import Renewals
 from workloads.stream import NS_PER_S
 
 WINDOW_NS: Final = round(WINDOW_S * NS_PER_S)
-BLOCK_ROWS: Final = 1 << 16  # a block of a stream has about so many rows at most: 5 MB
 FIELD_PURPOSE: Final = {"input_tokens": Purpose.INPUT, "output_tokens": Purpose.OUTPUT}
 
 # One row per client: its number; the operational time it has to play in the window, from where the run begins in it, and what
@@ -33,7 +32,10 @@ FLOW: Final = np.dtype(
 
 
 class Window(NamedTuple):
-    """A 600 s window that the run touches, from `begin_ns` to `end_ns` of it; it starts at `start_ns` of the run, perhaps before 0."""
+    """A 600 s window that the run touches, from `begin_ns` to `end_ns` of it.
+
+    flows: FLOW [clients]; block: the 6 h block of its lengths; start_ns: where it starts in the run, perhaps before 0.
+    """
 
     flows: np.ndarray
     block: int
@@ -58,15 +60,15 @@ class Players:
     """All clients of one pass. What one sends depends on (seed, client id), its own rates and the start alone."""
 
     def __init__(self, composition: Composition) -> None:
-        self.of, seed = composition, composition.seed
+        self.composition, seed = composition, composition.seed
         self.client_ids = composition.pool.client_ids[composition.clients]
         self.renewals = Renewals(seed, self.client_ids)
-        self.keys = {field: sequence_keys(seed, self.client_ids, purpose) for field, purpose in FIELD_PURPOSE.items()}
-        self._pause_key = sequence_keys(seed, self.client_ids, Purpose.PAUSE)
+        self.keys = {field: stream_keys(seed, self.client_ids, purpose) for field, purpose in FIELD_PURPOSE.items()}
+        self._pause_key = stream_keys(seed, self.client_ids, Purpose.PAUSE)
 
     def windows(self) -> Iterator[Window]:
         """The windows of the run in order; each is to be played whole before the next."""
-        of = self.of
+        of = self.composition
         run_ns, duration_ns = round(of.start_s * NS_PER_S), round(of.duration_s * NS_PER_S)
         for number, _ in overlaps(of.start_s, of.duration_s, of.pool.windows):
             start_ns = number * WINDOW_NS - run_ns
@@ -75,7 +77,7 @@ class Players:
 
     def _enter(self, window: int) -> np.ndarray:
         """Every client takes up the window: the FLOW rows."""
-        of, flows = self.of, np.zeros(len(self.client_ids), FLOW)
+        of, flows = self.composition, np.zeros(len(self.client_ids), FLOW)
         flows["client_id"] = self.client_ids
         sending = np.flatnonzero(of.scale * of.pool.count[of.clients, window] > 0.0)
         flow = of.pool.flow(of.clients[sending], window, of.scale)

@@ -15,6 +15,7 @@ from workloads.lengths import BLOCK_S, FIELDS, LengthTable
 from workloads.numerics import Purpose, stream_key, uniforms
 from workloads.pmf import Pmf
 from workloads.pool_data import PoolData
+from workloads.renewal import Renewal
 from workloads.servegen import ServegenData
 
 _GRID = 4096  # evenly spaced probabilities that stand for a sketch's distribution

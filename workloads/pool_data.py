@@ -96,7 +96,7 @@ def overlaps(start_s: float, duration_s: float, windows: int) -> Iterator[tuple[
 def _requests_in(count: np.ndarray, start_s: float, duration_s: float) -> float:
     """Expected requests of a span. fsum is exact before its one rounding, so order and machine do not matter."""
     return math.fsum(
-        share * float(requests)
+        share * requests
         for window, share in overlaps(start_s, duration_s, count.shape[1])
-        for requests in count[:, window]
+        for requests in count[:, window].tolist()
     )

@@ -10,14 +10,13 @@ the expected number of arrivals is the cumulative rate, however small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL
 from workloads.excess import Excess, Gaps
-from workloads.numerics import Purpose, formulas, gamma, log, normal_quantile, power, stream_key, uniforms
+from workloads.numerics import Purpose, formulas, gamma, log, normal_quantile, power, stream_keys, uniforms
 
 # One row per client: the names of its uniforms; the gaps that start now (inverse_shape 1/k; scale Γ(1 + 1/k) where they are
 # Weibull, else 1); operational time until the next arrival; number of the gap that will follow it; arrivals so far.
@@ -37,19 +36,18 @@ RENEWAL: Final = np.dtype(
     ]
 )
 _NOT_BEGUN: Final = -1
-_ATTEMPT_BITS: Final = 6  # a gamma draw is rejected with probability below 0.05, 64 times in a row never
 
 
 class Renewals:
     """The renewals of many clients, each consumed from left to right; `state` holds a RENEWAL row for each."""
 
-    def __init__(self, seed: int, client_ids: Sequence[int]) -> None:
+    def __init__(self, seed: int, client_ids: np.ndarray) -> None:
         """At the start nothing is drawn: a first gap takes the shape of the first window that has traffic."""
         self.state = np.zeros(len(client_ids), RENEWAL)
         self.state["family"] = _NOT_BEGUN
         for purpose in (Purpose.GAP, Purpose.NORMAL, Purpose.ACCEPT, Purpose.BOOST):
-            self.state[f"{purpose.name.lower()}_key"] = sequence_keys(seed, client_ids, purpose)
-        self._excess_key = sequence_keys(seed, client_ids, Purpose.EXCESS)
+            self.state[f"{purpose.name.lower()}_key"] = stream_keys(seed, client_ids, purpose)
+        self._excess_key = stream_keys(seed, client_ids, Purpose.EXCESS)
         self._excess = Excess(len(client_ids))
 
     def enter(self, clients: np.ndarray, family: np.ndarray, shape: np.ndarray) -> None:
@@ -93,17 +91,12 @@ class Renewal:
     """One client's renewal on its own."""
 
     def __init__(self, seed: int, client_id: int) -> None:
-        self._renewals = Renewals(seed, [client_id])
+        self._renewals = Renewals(seed, np.array([client_id]))
 
     def advance(self, length: float, family: int, shape: float) -> np.ndarray:
         """Arrivals in the next `length` of operational time, relative to its begin; gaps that start here are as given."""
         self._renewals.enter(np.zeros(1, np.int64), np.array([family]), np.array([shape]))
         return self._renewals.advance(0, length)
-
-
-def sequence_keys(seed: int, client_ids: Sequence[int], purpose: Purpose) -> np.ndarray:
-    """One sequence of uniforms for each client: uint64 [clients]."""
-    return np.array([stream_key(seed, int(number), purpose) for number in client_ids], np.uint64)
 
 
 def _gaps(of: Any, first: int, count: int) -> np.ndarray:
@@ -136,9 +129,9 @@ def _gamma_draws(of: Any, shape: np.ndarray, index: np.ndarray) -> np.ndarray:
     columns = np.broadcast_arrays(index, shape - 1.0 / 3.0, of["normal_key"], of["accept_key"])
     result = np.zeros(len(index))
     todo = np.arange(len(index))
-    for attempt in range(1 << _ATTEMPT_BITS):
+    for attempt in range(1 << formulas.ATTEMPT_BITS):
         number, d, normal_key, accept_key = (column[todo] for column in columns)
-        counter = (number << _ATTEMPT_BITS) + attempt
+        counter = (number << formulas.ATTEMPT_BITS) + attempt
         x = normal_quantile(uniforms(normal_key, counter))
         root = formulas.proposal(x, d)
         v = np.where(root > 0.0, root * root * root, 1.0)

@@ -1,4 +1,4 @@
-"""Composing with numpy: a window of one client after the other, as whole arrays. For streams too short to wait for a compiler."""
+"""Composing with numpy: a window of one client after the other, as whole arrays; for streams too short to compile for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from workloads.numerics import formulas, uniforms
-from workloads.players import BLOCK_ROWS, WINDOW_NS, Players, Window
-from workloads.stream import CLIENT_SHIFT, new_rows
+from workloads.players import WINDOW_NS, Players, Window
+from workloads.stream import BLOCK_ROWS, CLIENT_SHIFT, new_rows
 
 
 def blocks(players: Players) -> Iterator[np.ndarray]:
@@ -39,11 +39,11 @@ def _arrivals_ns(players: Players, window: Window, client: int) -> np.ndarray:
 
 def _rows(players: Players, block: int, arrival_ns: np.ndarray, client: np.ndarray, sequence: np.ndarray) -> np.ndarray:
     """STREAM rows of these arrivals of clients, by index, and sequence numbers; each field has uniforms of its own."""
-    pool, rows = players.of.pool, new_rows(len(arrival_ns))
+    pool, rows = players.composition.pool, new_rows(len(arrival_ns))
     rows["arrival_ns"] = arrival_ns
     rows["client_id"] = players.client_ids[client]
     rows["request_id"] = (players.client_ids[client].astype(np.int64) << CLIENT_SHIFT) + sequence
-    sketch = pool.length_row[players.of.clients[client], block]
+    sketch = pool.length_row[players.composition.clients[client], block]
     for name, key in players.keys.items():
         rows[name] = pool.lengths[name].sample(sketch, uniforms(key[client], sequence))
     rows["max_tokens"] = pool.max_output_tokens

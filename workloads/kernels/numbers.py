@@ -1,4 +1,4 @@
-"""Formulas of numerics: e^x, ln x, normal quantiles and hashed uniforms, of one number when compiled, of whole arrays in plain Python.
+"""Formulas of numerics, e^x to hashed uniforms: of one number when compiled, of whole arrays in plain Python.
 
 Only + - * / sqrt, which IEEE 754 rounds correctly, whole numbers, and the bits of a float64: mantissa and exponent lie in
 its integer view. So the bits of a result are the same on every machine, compiled or not. Numbers are float64, keys and
@@ -61,7 +61,7 @@ _TAIL = (
 
 _EXPONENT_BIT = 52  # a float64 is sign, 11 bits of exponent + 1023, 52 bits of mantissa
 _ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # those of 0.7071067811865476, the first float64 above √½
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the increment of splitmix64: 2^64 / golden ratio, odd
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the increment of splitmix64: 2^64 / golden ratio, odd
 
 
 @kernel
@@ -128,11 +128,16 @@ def uniform(key: Number, index: Number) -> Number:
 
     The upper 52 bits and a half: never 0, never 1, and exact in float64.
     """
-    z = key + (np.uint64(index) + np.uint64(1)) * _GOLDEN
+    z = mix(key + (np.uint64(index) + np.uint64(1)) * GOLDEN)
+    return (np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52
+
+
+@kernel
+def mix(z: Number) -> Number:
+    """splitmix64's output function: every bit of a uint64 depends on every bit of z."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52
+    return z ^ (z >> np.uint64(31))
 
 
 @kernel

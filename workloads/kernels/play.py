@@ -17,7 +17,7 @@ kernel, template = compiler(__name__)
 
 EVENT_BITS = 23  # 8 million events in a piece; the 40 bits above hold the nanoseconds of a 600 s window
 _CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
-_DIGIT_BITS = 11
+DIGIT_BITS = 11
 _NS_PER_S = 1e9
 
 
@@ -73,7 +73,7 @@ def in_time_order(times: np.ndarray, spare: np.ndarray, counts: np.ndarray, digi
     """
     count = len(spare)
     for digit in range(digits):
-        shift = EVENT_BITS + digit * _DIGIT_BITS
+        shift = EVENT_BITS + digit * DIGIT_BITS
         counts[:] = 0
         for i in range(count):
             counts[(times[i] >> shift) & (len(counts) - 1)] += 1

@@ -17,42 +17,42 @@ _EVENT = (1 << EVENT_BITS) - 1
 
 @kernel
 def fill_rows(rows: np.ndarray, blank: np.ndarray, begin_ns: int, times: np.ndarray, events: np.ndarray) -> None:
-    """Row i is blank[0] with the arrival times[i], from begin_ns on, and its request and client."""
+    """Row i is blank[0] with the arrival times[i], counted from begin_ns, and what its EVENT says."""
     for i in range(len(rows)):
-        request_id = events[times[i] & _EVENT]["request_id"]
+        event = events[times[i] & _EVENT]
         rows[i] = blank[0]
         rows[i]["arrival_ns"] = begin_ns + (times[i] >> EVENT_BITS)
-        rows[i]["request_id"] = request_id
-        rows[i]["client_id"] = request_id >> 32
+        rows[i]["request_id"] = event["request_id"]
+        rows[i]["client_id"] = event["request_id"] >> 32
+        rows[i]["input_tokens"] = event["input_tokens"]
+        rows[i]["output_tokens"] = event["output_tokens"]
 
 
 @kernel
 def fill_lengths(
-    column: np.ndarray,
-    times: np.ndarray,
+    lengths: np.ndarray,
     events: np.ndarray,
     keys: np.ndarray,
     sketches: np.ndarray,
-    segments: np.ndarray,
+    probabilities: np.ndarray,
     guide: np.ndarray,
 ) -> None:
-    """Tokens of row i, at the uniform of its sequence number, from its client's sketch.
+    """Tokens of every EVENT, at the uniform of its sequence number, from its client's sketch.
 
     keys: uint64 [clients]. sketches: float64 [clients, 34], ln(tokens + 1) at the 33 probabilities, and the tail's exponent.
-    segments: float64 [33], the probabilities. guide: int64, equal parts of [0, 1); entry g is the segment in which part g begins.
+    guide: int64, one for each equal part of [0, 1): the segment between two probabilities in which the part begins.
     """
-    last = len(segments) - 2
-    for i in range(len(column)):
-        event = events[times[i] & _EVENT]
-        client = event["client"]
-        u = uniform(keys[client], event["request_id"] & _SEQUENCE)
+    last = len(probabilities) - 2
+    for i in range(len(events)):
+        client = events[i]["client"]
+        u = uniform(keys[client], events[i]["request_id"] & _SEQUENCE)
         segment = guide[int(u * len(guide))]
-        while segment < last and u >= segments[segment + 1]:
+        while segment < last and u >= probabilities[segment + 1]:
             segment += 1
-        fraction = fraction_of(u, segments[segment], segments[segment + 1])
+        fraction = fraction_of(u, probabilities[segment], probabilities[segment + 1])
         if segment == last:
             fraction = power(fraction, sketches[client, last + 2])
-        column[i] = tokens(sketches[client, segment], sketches[client, segment + 1], fraction)
+        lengths[i] = tokens(sketches[client, segment], sketches[client, segment + 1], fraction)
 
 
 @kernel
