@@ -95,8 +95,8 @@ def _refusal(wanted: Wanted, stream: object, plan: Plan) -> str:
     """Why the fast engine cannot play this; empty if it can."""
     if plan.engine.scheduler != "vllm":
         return f"scheduler '{plan.engine.scheduler}' is Python"
-    if not hasattr(plan.step_cost, "arrays"):
-        return "the step cost is Python (it has no arrays())"
+    if not _is_tabled(type(plan.step_cost)):
+        return "the step cost is Python (it has no arrays() of its own)"
     if isinstance(stream, Source):
         return "the traffic is a closed loop"
     if not wanted.use_stretches:
@@ -104,6 +104,16 @@ def _refusal(wanted: Wanted, stream: object, plan: Plan) -> str:
     if wanted.has_probe and wanted.engine == "auto":
         return "a probe looks at the scheduler's own requests"
     return ""
+
+
+def _is_tabled(cost: type) -> bool:
+    """Whether a step cost comes with tables, and no subclass has changed its prices without them."""
+    for base in cost.__mro__:
+        if "arrays" in vars(base):
+            return True
+        if not vars(base).keys().isdisjoint(("step_ns", "batch_ns")):
+            return False
+    return False
 
 
 def _windows(stream: Stream | Source | np.ndarray) -> Iterable[np.ndarray]:

@@ -17,7 +17,7 @@ from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_co
 from sim.choice import Choice, Wanted, choose_engine
 from sim.engine import ClusterError, Engine, FullEngine
 from sim.metrics import Result
-from sim.plan import Plan, StepCost
+from sim.plan import Job, Plan, StepCost
 from sim.probes import Kept, Probe, Sink, Tables, Watch
 from sim.prompts import Prompts
 from sim.reference import ReferenceRun
@@ -155,10 +155,8 @@ def simulate(
         for sink in sinks:
             ending.callback(sink.close)
         tables = Tables(keep_steps, [tally, *([kept] if kept else []), *sinks])
-        run = _new_run(choice, stream, cluster, plan, seed, tables)
-        if probe is not None or not use_stretches:
-            run.watch_with(probe, use_stretches)
-        run.play(checked(windows, progress), watch, round(duration_s * 1e9))
+        run = _new_run(choice, stream, plan, Job(cluster.instances, cluster.router, seed, probe, use_stretches), tables)
+        run.play(checked(windows, progress), watch)
         tables.flush()
     return Result(
         tally,
@@ -176,7 +174,7 @@ def simulate(
 
 
 def _new_run(
-    choice: Choice, stream: Stream | Source | np.ndarray, cluster: Cluster, plan: Plan, seed: int, tables: Tables
+    choice: Choice, stream: Stream | Source | np.ndarray, plan: Plan, job: Job, tables: Tables
 ) -> "ReferenceRun | FastRun":
     """The run of the engine that was chosen."""
     prompts = Prompts(plan.engine, getattr(stream, "segments", None), getattr(stream, "items", None))
@@ -185,8 +183,8 @@ def _new_run(
     if choice.kernels is not None:
         from sim.fast import FastRun
 
-        return FastRun(plan, cluster.instances, cluster.router, seed, tables, choice.kernels)
-    run = ReferenceRun(plan, cluster.instances, cluster.router, seed, tables, prompts)
+        return FastRun(plan, job, prompts, tables, choice.kernels)
+    run = ReferenceRun(plan, job, prompts, tables)
     if isinstance(stream, Source):
         run.follow = stream.follow
     return run

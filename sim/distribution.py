@@ -1,13 +1,12 @@
 """The distribution of one metric over a run: all its values while they are few, a histogram of them when not."""
 
-from array import array
 from collections.abc import Callable
 
 import numpy as np
 
 from sim.histogram import BINS, bins_of, value_at
 
-_PIECE = 1 << 16
+_BLOCK = 1 << 13
 
 
 class Distribution:
@@ -16,17 +15,18 @@ class Distribution:
     Count, sum and maximum are exact either way. A percentile is exact before, and after it within 1/256 of its value.
     """
 
-    __slots__ = ("_bins", "_values", "count", "largest", "total")
+    __slots__ = ("_bins", "_blocks", "_fill", "count", "largest", "total")
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0
         self.largest = 0
-        self._values = array("q")
+        self._blocks: list[np.ndarray] = []  # the values, in no order
+        self._fill = 0  # how many of the last block are in use; those before it are full
         self._bins: np.ndarray | None = None  # how many values each bin holds
 
     def add(self, values: np.ndarray) -> None:
-        """Take values in; their order does not matter, and the array is the caller's again afterwards."""
+        """Take values in; the array is the caller's again afterwards."""
         if not len(values):
             return
         self.count += len(values)
@@ -34,7 +34,7 @@ class Distribution:
         self.largest = max(self.largest, largest)
         self.total += int(values.sum()) if largest * len(values) < 1 << 63 else sum(values.tolist())
         if self._bins is None:
-            self._values.frombytes(np.ascontiguousarray(values).view("u1").data)
+            self._keep(values)
         else:
             self._bins += np.bincount(bins_of(values), minlength=BINS)
 
@@ -42,20 +42,19 @@ class Distribution:
         """Count what was kept in a histogram and let go of it; from now on values are only counted."""
         if self._bins is None:
             self._bins = self._counted()
-            self._values = array("q")
+            self._blocks = []
 
     def merge(self, other: "Distribution") -> None:
-        """Take all values of another in; it stays as it is. One that is condensed needs the other condensed too."""
+        """Take all values of another in; it stays as it is. A condensed one can only be merged into a condensed one."""
         self.count += other.count
         self.total += other.total
         self.largest = max(self.largest, other.largest)
-        if self._bins is None:
-            assert other._bins is None, "values that are gone cannot be kept"
-            self._values.extend(other._values)
-        elif other._bins is None:
+        if self._bins is not None:
             self._bins += other._counted()
-        else:
-            self._bins += other._bins
+            return
+        assert other._bins is None, "values that are gone cannot be kept"
+        for block in other._kept():
+            self._keep(block)
 
     def mean(self) -> float:
         """The sum over the count; 0 for no values."""
@@ -73,23 +72,36 @@ class Distribution:
     def _order_statistic(self) -> Callable[[int], float]:
         """The value of each rank from 0 to count - 1."""
         if self._bins is None:
-            kept = self._kept()
-            kept.sort()
-            return lambda rank: float(kept[rank])
+            ordered = np.sort(np.concatenate(self._kept())) if self.count else np.empty(0, "i8")
+            self._blocks, self._fill = [ordered], len(ordered)
+            return lambda rank: float(ordered[rank])
         bins = np.flatnonzero(self._bins)
         counts = self._bins[bins]
         return lambda rank: min(value_at(bins, counts, rank), float(self.largest))
 
-    def _counted(self) -> np.ndarray:
-        """The histogram of the values that are kept, made piece by piece to need little more memory."""
-        bins, kept = np.zeros(BINS, "i8"), self._kept()
-        for start in range(0, len(kept), _PIECE):
-            bins += np.bincount(bins_of(kept[start : start + _PIECE]), minlength=BINS)
-        return bins
+    def _keep(self, values: np.ndarray) -> None:
+        while len(values):
+            if not self._blocks or self._fill == len(self._blocks[-1]):
+                self._blocks.append(np.empty(_BLOCK, "i8"))
+                self._fill = 0
+            block = self._blocks[-1]
+            taken = values[: len(block) - self._fill]
+            block[self._fill : self._fill + len(taken)] = taken
+            self._fill += len(taken)
+            values = values[len(taken) :]
 
-    def _kept(self) -> np.ndarray:
-        """A view of the values that are kept; it must be gone before more are taken in."""
-        return np.frombuffer(self._values, "i8")
+    def _kept(self) -> list[np.ndarray]:
+        """The values that are kept, as arrays."""
+        return [*self._blocks[:-1], self._blocks[-1][: self._fill]] if self._blocks else []
+
+    def _counted(self) -> np.ndarray:
+        """The histogram of all values."""
+        if self._bins is not None:
+            return self._bins
+        bins = np.zeros(BINS, "i8")
+        for block in self._kept():
+            bins += np.bincount(bins_of(block), minlength=BINS)
+        return bins
 
 
 def interpolated(value_of: Callable[[int], float], count: int, q: float) -> float:

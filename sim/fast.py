@@ -12,69 +12,80 @@ import numpy as np
 import simpy
 
 from sim.choice import KERNELS, Kernels
-from sim.clock import ARRIVALS, Clock, Moment
+from sim.clock import ARRIVALS, CONTROL, Clock, Moment
 from sim.engine import ClusterError
 from sim.kernels import layout as at
-from sim.plan import Plan
-from sim.probes import Tables, Watch
-from sim.reference import ticks
-from sim.request import REJECTED, head_of
-from sim.router import InstanceView, Router, checked_choice
+from sim.plan import Job, Plan
+from sim.probes import Looks, Tables, Watch
+from sim.prompts import Prompts
+from sim.request import FAILED, FINISH_REASONS, REJECTED, head_of
+from sim.router import InstanceView, checked_choice
+from sim.traces import Traces
+from sim.wide_world import more_columns, widened
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
 from workloads.jit import plain
 from workloads.stream import STREAM
 
-ROUTER_CODES = {name: code for code, name in enumerate(at.ROUTERS)}
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
+_RANKS = np.zeros(len(FINISH_REASONS), np.int8)
+"""Of those who leave at one instant: ends first, then who is turned away, then who is given up, as the run is over."""
+_RANKS[REJECTED], _RANKS[FAILED] = 1, 2
 _GROWS = {at.NEEDS_RING: at.RING_SIZE, at.NEEDS_STACK: at.STACK_SIZE, at.NEEDS_HOLES: at.HOLES_SIZE}
 
 
 class FastRun:
     """One run by a family of kernels, from its first window to its last request."""
 
-    def __init__(self, plan: Plan, instances: int, router: str | Router, seed: int, tables: Tables, kernels: Kernels):
+    def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables, kernels: Kernels):
         package = KERNELS if kernels.is_compiled else plain(KERNELS).__name__
-        self._kernel = getattr(import_module(f"{package}.{kernels.family}"), f"play_{kernels.family}")
+        self._kernels = import_module(f"{package}.{kernels.family}")
+        self._play = getattr(self._kernels, f"play_{kernels.family}")
         self.env = Clock()
-        self.plan, self.tables, self.seed = plan, tables, seed
-        self._python_router = None if isinstance(router, str) else copy.deepcopy(router)
-        code = ROUTER_CODES[router] if isinstance(router, str) else at.GIVEN
-        self.world = new_world(plan, Wish(instances, code, seed, tables.keep_steps))
+        self.plan, self.tables, self.seed = plan, tables, job.seed
+        is_python = not isinstance(job.router, str)
+        self._python_router: Any = copy.deepcopy(job.router) if is_python else None
+        code = at.GIVEN if is_python else at.ROUTERS.index(job.router)
+        self._is_wide = kernels.family != "aggregate"
+        self._traces = Traces(job.probe) if job.probe is not None else None
+        keeps = tables.keep_steps, self._traces is not None
+        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *prompts.tables))
+        if self._is_wide:
+            self.world = widened(self.world, plan)
+            self._kernels.open_instances(self.world)
         self.views = WorldViews(self)
-        self._piece = np.empty(0, STREAM)
-        self._cursor = 0
         self._steps: list[np.ndarray] = []  # formed, and not ended yet
 
-    def play(self, windows: Iterable[np.ndarray], watch: Watch | None, end_ns: int) -> None:
-        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks until `end_ns`."""
-        env = self.env
-        env.process(self._feed(windows))
-        if watch is not None:
-            env.process(ticks(env, watch, self.views, end_ns))
-        while env.peek() != float("inf"):
-            self._play_until(int(env.peek()))
-            env.step()
-        self._call(self._piece[:0], at.NEVER)
+    def play(self, windows: Iterable[np.ndarray], watch: Watch | None) -> None:
+        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks for as long as requests arrive."""
+        self.env.process(self._feed(windows, watch))
+        self.env.run()
+        self._arrive(np.empty(0, STREAM), at.NEVER)
+        if self._is_wide:
+            self._end_stuck()
+        self._drain(at.NEVER)
         counts, gaps = self.world.counts, self.world.gaps
         self.tables.step_count = int(counts[at.FORMED] + counts[at.STRETCHED])
         self.tables.gaps = {int(index): int(gaps[index]) for index in np.flatnonzero(gaps)}
 
-    def _feed(self, windows: Iterable[np.ndarray]) -> Generator[simpy.Event, None, None]:
-        """Piece by piece; what arrives at the last instant of one does so after everything else of that instant."""
+    def _feed(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
+        """Piece by piece, up to each control time and to the piece's last arrival: what is before it, then what is at it."""
+        env, looks = self.env, Looks(watch)
         for window in windows:
-            rows = np.require(window, requirements="CW")  # one type for the kernels, whatever the array came from
+            rows = np.require(window, requirements=["C", "W"])  # one type for the kernels, whatever the array came from
             for start in range(0, len(rows), PIECE_ROWS):
-                self._piece, self._cursor = rows[start : start + PIECE_ROWS], 0
-                yield Moment(self.env, int(self._piece["arrival_ns"][-1]) - self.env.now_ns, ARRIVALS)
-                self._arrive(self._piece[self._cursor :], self.env.now_ns)
-                self._piece = self._piece[:0]
-
-    def _play_until(self, until_ns: int) -> None:
-        """All that happens before the control time: arrivals before it, ends not after it."""
-        stop = int(np.searchsorted(self._piece["arrival_ns"], until_ns))
-        rows, self._cursor = self._piece[self._cursor : stop], stop
-        self._arrive(rows, until_ns)
+                piece, cursor = rows[start : start + PIECE_ROWS], 0
+                if self._is_wide:
+                    self.world = more_columns(self.world, self.plan, piece)
+                for look_ns in looks.until(int(piece["arrival_ns"][-1])):
+                    yield Moment(env, look_ns - env.now_ns, CONTROL)
+                    stop = int(np.searchsorted(piece["arrival_ns"], look_ns))
+                    self._arrive(piece[cursor:stop], look_ns)
+                    cursor = stop
+                    looks.look(look_ns, self.views)
+                yield Moment(env, int(piece["arrival_ns"][-1]) - env.now_ns, ARRIVALS)
+                self._arrive(piece[cursor:], env.now_ns)
+                self._drain(env.now_ns)
 
     def _arrive(self, rows: np.ndarray, until_ns: int) -> None:
         """Rows arrive, and everything is played up to `until_ns`; a router in Python is asked for each."""
@@ -100,9 +111,22 @@ class FastRun:
         """One call of the kernel, and as many more as it takes to make room for what it has to say."""
         self.world.counts[at.CURSOR] = 0
         with np.errstate(over="ignore"):  # the plain bodies of kernels mix bits with numpy's scalars
-            while status := self._kernel(self.world, rows, until_ns):
+            while status := self._play(self.world, rows, until_ns):
                 self._make_room(status)
-        self._drain(until_ns)
+
+    def _end_stuck(self) -> None:
+        """As the reference does: those who could not go on are tried until nothing helps, then given up."""
+        counts, kernels = self.world.counts, self._kernels
+        for index in range(len(self.world.instances)):
+            me = self.world.instances[index]
+            attempts = 1 + me[at.RUNNING] + me[at.WAITING]
+            while me[at.RUNNING] + me[at.WAITING] and attempts:
+                formed = counts[at.FORMED]
+                me[at.IS_DUE], me[at.NOW] = 1, counts[at.LATEST]
+                self._arrive(np.empty(0, STREAM), at.NEVER)
+                attempts -= counts[at.FORMED] == formed
+            while kernels.give_up(me, self.world):
+                self._make_room(at.NEEDS_RECORDS)
 
     def _make_room(self, needs: int) -> None:
         world = self.world
@@ -111,7 +135,7 @@ class FastRun:
         elif needs == at.NEEDS_RECORDS:
             self.world = more_rows(world, "records")
         elif needs == at.NEEDS_TRACES:
-            self.world = more_rows(world, "traces")
+            self._take_traces()
         elif needs == at.NEEDS_STEPS:
             self._take_steps()
             if len(world.steps) < PIECE_ROWS:
@@ -126,9 +150,13 @@ class FastRun:
         counts, world = self.world.counts, self.world
         if count := int(counts[at.RECORD_COUNT]):
             rows = world.records[:count]
-            order = np.lexsort((rows["instance_id"], rows["finish_reason"] == REJECTED, rows["finish_ns"]))
+            rank = _RANKS[rows["finish_reason"]]
+            order = np.lexsort((rows["instance_id"], rank, rows["finish_ns"]))
             self.tables.requests_left(rows[order])
             counts[at.RECORD_COUNT] = 0
+        if self._traces is not None:
+            self._take_traces()
+            self._traces.tell(until_ns)
         if counts[at.STEP_COUNT] or self._steps:
             self._take_steps()
             rows = np.concatenate(self._steps)
@@ -137,6 +165,12 @@ class FastRun:
             has_ended = end_ns[order] <= until_ns
             self.tables.steps_ended(rows[order[has_ended]])
             self._steps = [rows[order[~has_ended]]]
+
+    def _take_traces(self) -> None:
+        """Empty the kernel's trace."""
+        assert self._traces is not None
+        self._traces.add(self.world.traces[: self.world.counts[at.TRACE_COUNT]])
+        self.world.counts[at.TRACE_COUNT] = 0
 
     def _take_steps(self) -> None:
         """Empty the kernel's table of steps."""

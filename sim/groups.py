@@ -46,7 +46,7 @@ class Groups:
             piece = records[start : start + _PIECE_ROWS]
             groups = self.groups_of(piece).astype("i8")
             order = np.argsort(groups, kind="stable")
-            self._add(piece[order], groups[order])
+            self._add(piece.take(order), groups[order])
 
     def close(self) -> None:
         """A run has ended: nothing to be done."""
@@ -75,7 +75,7 @@ class Groups:
     def _add(self, records: np.ndarray, groups: np.ndarray) -> None:
         """Rows sorted by group."""
         done = is_done(records)
-        served, served_groups = records[done], groups[done]
+        served, served_groups = records.compress(done), groups[done]
         latencies = latencies_ns(served)
         columns = np.zeros((len(_SUMS), len(records)), "i8")
         columns[0], columns[1], columns[2] = 1, done, records["input_tokens"]

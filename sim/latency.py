@@ -20,14 +20,15 @@ Limits = frozenset[tuple[str, int]]
 
 def is_done(records: np.ndarray) -> np.ndarray:
     """Which requests got their whole answer: those that were served."""
-    reason = records["finish_reason"]
+    reason = np.ascontiguousarray(records["finish_reason"])
     return (reason == STOP) | (reason == LENGTH)
 
 
 def latencies_ns(served: np.ndarray) -> dict[str, np.ndarray]:
     """int64 nanoseconds per request, for RECORD rows of served requests; NO_GAP where a metric is not defined."""
-    arrival, first, last = (served[name] for name in ("arrival_ns", "first_token_ns", "finish_ns"))
-    tokens = np.maximum(served["output_tokens"], 1).astype("i8")
+    names = ("arrival_ns", "scheduled_ns", "first_token_ns", "finish_ns")
+    arrival, scheduled, first, last = (np.ascontiguousarray(served[name]) for name in names)
+    tokens = np.maximum(served["output_tokens"].astype("i8"), 1)
     e2el = last - arrival
     tpot = _rounded(last - first, np.maximum(tokens - 1, 1))
     itl = served["itl_max_ns"].copy()
@@ -39,7 +40,7 @@ def latencies_ns(served: np.ndarray) -> dict[str, np.ndarray]:
         "itl": itl,
         "ntpot": _rounded(e2el, tokens),
         "e2el": e2el,
-        "queue": served["scheduled_ns"] - arrival,
+        "queue": scheduled - arrival,
     }
 
 
@@ -47,7 +48,7 @@ def latencies_s(records: np.ndarray) -> dict[str, np.ndarray]:
     """Seconds per request, of any RECORD rows: inf for one that was not served, nan where a one-token answer has no gap."""
     done = is_done(records)
     out = {}
-    for metric, values in latencies_ns(records[done]).items():
+    for metric, values in latencies_ns(records.compress(done)).items():
         out[metric] = np.full(len(records), np.inf)
         out[metric][done] = np.where(values == NO_GAP, np.nan, values / 1e9)
     return out
@@ -69,9 +70,9 @@ def within(latencies: Mapping[str, np.ndarray], limits: Limits) -> np.ndarray:
 def good_requests(records: np.ndarray, terms: Iterable[Term]) -> np.ndarray:
     """Which of any RECORD rows meet every limit as one on each request; only served ones can."""
     good = is_done(records)
-    good[good] = within(latencies_ns(records[good]), limits_of(terms))
+    good[good] = within(latencies_ns(records.compress(good)), limits_of(terms))
     return good
 
 
 def _rounded(dividend: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    return (2 * dividend + divisor) // (2 * divisor)
+    return (dividend + (divisor >> 1)) // divisor

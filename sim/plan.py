@@ -1,9 +1,10 @@
 """A cluster looked up: what both engines need to know of it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sim.engine import FullEngine
+from sim.probes import Probe
 
 
 class StepCost(Protocol):
@@ -24,3 +25,15 @@ class Plan:
     engine: FullEngine
     step_cost: StepCost
     num_blocks: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be played on it: how many instances, behind which router (a name or an object), with which seed of its
+    coins, and who looks at every iteration. `use_stretches` is the reference's: runs of decodes played from sums."""
+
+    instances: int
+    router: Any
+    seed: int
+    probe: Probe | None = None
+    use_stretches: bool = True

@@ -1,6 +1,6 @@
 """What watches a run and changes nothing: the tables RECORD and STEP as they grow, and those who take their rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,28 @@ class Watch(Protocol):
     def look(self, now_ns: int, views: Sequence[Any]) -> None:
         """The instances as routers see them (`sim.router.InstanceView`), after what ended at this instant."""
         ...
+
+
+class Looks:
+    """When a watch looks: at whole multiples of its period, up to an arrival that is known to come."""
+
+    def __init__(self, watch: Watch | None):
+        self._watch = watch
+        self._period_ns = round(watch.period_s * 1e9) if watch is not None else 0
+        self._next_ns = self._period_ns
+        if watch is not None and self._period_ns < 1:
+            raise ValueError(f"a watch with a period of {watch.period_s!r} s: at least a nanosecond is needed")
+
+    def until(self, arrival_ns: int) -> Iterator[int]:
+        """The instants not after an arrival at which to look, each once."""
+        while self._watch is not None and self._next_ns <= arrival_ns:
+            self._next_ns += self._period_ns
+            yield self._next_ns - self._period_ns
+
+    def look(self, now_ns: int, views: Sequence[Any]) -> None:
+        """Let the watch look."""
+        assert self._watch is not None
+        self._watch.look(now_ns, views)
 
 
 class Rows:

@@ -18,18 +18,18 @@ class Prompts:
         self.engine = engine
         segments = np.empty(0, SEGMENTS) if segments is None else segments
         items = np.empty(0, ITEMS) if items is None else items
-        self._tables = segments, items
+        self.tables = segments, items
         self._segments = segments[["segment_id", "tokens"]].tolist()
         self._items = [Item(*item) for item in items[["offset", "tokens", "item_id"]].tolist()]
 
     @property
     def are_named(self) -> bool:
         """Whether any prompt says what it is made of."""
-        return bool(len(self._tables[0]) or len(self._tables[1]))
+        return bool(len(self.tables[0]) or len(self.tables[1]))
 
     def check(self, windows: Iterable[np.ndarray]) -> None:
         """WorkloadError for rows whose segments or items cannot be: unknown answers, wrong sums, items in one place."""
-        check_segments(np.concatenate([np.empty(0, STREAM), *windows]), *self._tables)
+        check_segments(np.concatenate([np.empty(0, STREAM), *windows]), *self.tables)
 
     def fit_encoder(self, row: tuple) -> bool:
         """Whether every item of a STREAM row can be encoded in one iteration and kept."""

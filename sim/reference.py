@@ -5,18 +5,16 @@ It is the definition of what a run is; the fast engine returns the same.
 
 import copy
 import heapq
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
 
 import numpy as np
 import simpy
 
 from sim.clock import ARRIVALS, CONTROL, Clock, Moment
-from sim.engine import ClusterError
 from sim.instance import Instance
 from sim.kvcache import KVCache, PrefixCache
-from sim.plan import Plan
-from sim.probes import Probe, Tables, Watch
+from sim.plan import Job, Plan
+from sim.probes import Looks, Tables, Watch
 from sim.prompts import Prompts
 from sim.request import (
     FAILED,
@@ -32,25 +30,25 @@ from sim.request import (
 )
 from sim.router import ROUTERS, Router, Views, checked_choice
 from sim.scheduler import SCHEDULERS
-from sim.source import Source
 
 
 class ReferenceRun:
     """One run: the SimPy environment, the instances, and the process that lets requests arrive."""
 
-    def __init__(self, plan: Plan, instances: int, router: str | Router, seed: int, tables: Tables, prompts: Prompts):
+    def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables):
         self.plan = plan
-        self.seed = seed
+        self.seed = job.seed
         self.prompts = prompts
         self.env = Clock()
         self.tables = tables
-        self.router: Router = ROUTERS[router]() if isinstance(router, str) else copy.deepcopy(router)
+        self.router: Router = ROUTERS[job.router]() if isinstance(job.router, str) else copy.deepcopy(job.router)
         self.follow: Callable[[int, int], np.ndarray | None] | None = None
         self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
-        self.instances = [self._instance(i) for i in range(instances)]
+        self.instances = [self._instance(i) for i in range(job.instances)]
         for instance in self.instances:
             instance.on_finish = self._finish
             instance.tables = tables
+            instance.probe, instance.use_stretches = job.probe, job.use_stretches
         self.views = Views(self.instances)
 
     def _instance(self, instance_id: int) -> Instance:
@@ -60,16 +58,9 @@ class ReferenceRun:
         scheduler = SCHEDULERS[engine.scheduler](engine, kv)
         return Instance(self.env, instance_id, scheduler, kv, self.plan.step_cost, engine)
 
-    def watch_with(self, probe: Probe | None, use_stretches: bool) -> None:
-        """Show every iteration to `probe`; play runs of decodes from sums or not."""
-        for instance in self.instances:
-            instance.probe, instance.use_stretches = probe, use_stretches
-
-    def play(self, windows: Iterable[np.ndarray], watch: Watch | None, end_ns: int) -> None:
-        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks until `end_ns`."""
-        self.env.process(self._arrivals(windows))
-        if watch is not None:
-            self.env.process(ticks(self.env, watch, self.views, end_ns))
+    def play(self, windows: Iterable[np.ndarray], watch: Watch | None) -> None:
+        """Run to the end; `windows` are checked STREAM arrays in order. The watch looks for as long as requests arrive."""
+        self.env.process(self._arrivals(windows, watch))
         self.env.run()
         self._end_stuck()
 
@@ -88,10 +79,13 @@ class ReferenceRun:
             for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
                 self.tables.request_left(request.record(self.env.now_ns, FAILED))
 
-    def _arrivals(self, windows: Iterable[np.ndarray]) -> Generator[simpy.Event, None, None]:
-        env = self.env
+    def _arrivals(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
+        env, looks = self.env, Looks(watch)
         for window in windows:
             for row in window.tolist():
+                for look_ns in looks.until(row[0]):
+                    yield Moment(env, look_ns - env.now_ns, CONTROL)
+                    looks.look(look_ns, self.views)
                 if row[0] > env.now_ns or not env.now_ns:
                     yield Moment(env, row[0] - env.now_ns, ARRIVALS)
                 self._route(row)
@@ -128,13 +122,3 @@ class ReferenceRun:
     def _route_due(self, _: simpy.Event) -> None:
         while self.due and self.due[0][0] <= self.env.now_ns:
             self._route(heapq.heappop(self.due))
-
-
-def ticks(env: Clock, watch: Watch, views: Sequence[Any], end_ns: int) -> Generator[simpy.Event, None, None]:
-    """Show a watch the instances, once a period: after the ends of that instant and before its arrivals."""
-    period_ns = round(watch.period_s * 1e9)
-    if period_ns < 1:
-        raise ClusterError(f"a watch with a period of {watch.period_s!r} s: at least a nanosecond is needed")
-    while env.now_ns + period_ns <= end_ns:
-        yield Moment(env, period_ns, CONTROL)
-        watch.look(env.now_ns, views)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from sim.distribution import Distribution
-from sim.latency import Limits, is_done, latencies_ns, limits_of, within
+from sim.latency import NO_GAP, Limits, is_done, latencies_ns, limits_of, within
 from sim.request import FINISH_REASONS
 from sim.slo import Slo, Term
 
@@ -96,30 +96,35 @@ class Tally:
         """A piece of at least one row."""
         sums, done = self.sums, is_done(records)
         sums["requests"] += len(records)
-        for reason, count in enumerate(np.bincount(records["finish_reason"]).tolist()):
-            sums[f"requests_{FINISH_REASONS[reason]}"] += count
+        reasons = np.ascontiguousarray(records["finish_reason"])
+        for reason, name in enumerate(FINISH_REASONS):
+            sums[f"requests_{name}"] += int(np.count_nonzero(reasons == reason))
         for name in ("input_tokens", "cached_tokens", "preemptions"):
             sums[name] += int(records[name].sum(dtype="i8"))
-        self._enlarge("finish_ns", records["finish_ns"])
-        self._enlarge("input_tokens", records["input_tokens"])
-        self._add_served(records if done.all() else records[done])
+        for name in ("finish_ns", "input_tokens"):
+            self.largest[name] = max(self.largest[name], int(records[name].max()))
+        served = records if done.all() else records.compress(done)
+        if len(served):
+            self._add_served(served)
 
     def _add_served(self, served: np.ndarray) -> None:
         latencies = latencies_ns(served)
         for metric, distribution in self.distributions.items():
             values = latencies[metric]
-            distribution.add(values if metric != "tpot" or not (values < 0).any() else values[values >= 0])
-        self._enlarge("itl_ns", latencies["itl"])
+            distribution.add(values[values != NO_GAP] if metric == "tpot" else values)
+        self.largest["itl_ns"] = max(self.largest["itl_ns"], int(latencies["itl"].max()))
         inside = np.ones(len(served), bool) if self.window_ns is None else served["finish_ns"] <= self.window_ns
-        self.sums["inside_input_tokens"] += int((served["input_tokens"] * inside).sum(dtype="i8"))
+        is_all_inside = bool(inside.all())
+        self.sums["inside_input_tokens"] += _of(inside, served["input_tokens"])[1]
         output_tokens = served["output_tokens"].astype("i8")
         for limits, counts in self.good.items():
             meets = within(latencies, limits)
-            inside_too = meets & inside
-            counts["requests"] += int(np.count_nonzero(meets))
-            counts["output_tokens"] += int((output_tokens * meets).sum())
-            counts["inside"] += int(np.count_nonzero(inside_too))
-            counts["inside_output_tokens"] += int((output_tokens * inside_too).sum())
+            requests, tokens = _of(meets, output_tokens)
+            counts.update(requests=requests, output_tokens=tokens)
+            requests, tokens = (requests, tokens) if is_all_inside else _of(meets & inside, output_tokens)
+            counts.update(inside=requests, inside_output_tokens=tokens)
 
-    def _enlarge(self, name: str, values: np.ndarray) -> None:
-        self.largest[name] = max(self.largest[name], int(values.max(initial=0)))
+
+def _of(chosen: np.ndarray, tokens: np.ndarray) -> tuple[int, int]:
+    """How many are chosen, and the sum of their tokens."""
+    return int(np.count_nonzero(chosen)), int((tokens * chosen).sum(dtype="i8"))

@@ -31,17 +31,22 @@ class Wish(NamedTuple):
     seed: int
     keep_steps: bool
     keep_traces: bool = False
+    is_wide: bool = False
     segments: np.ndarray = np.empty(0, SEGMENTS)
     items: np.ndarray = np.empty(0, ITEMS)
 
 
 def new_world(plan: Plan, wish: Wish) -> at.World:
-    """The arrays at the beginning of a run. ClusterError where the step cost cannot be played from tables."""
+    """The arrays at the beginning of a run. ClusterError where the step cost cannot be played from tables.
+
+    The table of those who run has its full size where `wish.is_wide`, as the general kernels want it.
+    """
     cost, factors = _prices(plan)
     settings = _settings(plan, wish)
     for column, value in factors.items():
         settings[column] = value
-    instances = _aligned(wish.instances, _lay_out(settings, _regions(plan, _FIRST_SIZES)), at.NONE)
+    sizes = _FIRST_SIZES | ({at.RING_SIZE: 1 << plan.engine.max_num_seqs.bit_length()} if wish.is_wide else {})
+    instances = _aligned(wish.instances, _lay_out(settings, _regions(plan, sizes)), at.NONE)
     instances[:, : at.INSTANCE_COLUMNS] = 0
     instances[:, settings[at.PHASES] : settings[at.PHASES] + plan.engine.block_size] = 0
     instances[:, at.ID] = np.arange(wish.instances)
@@ -51,7 +56,6 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
     queues[:, 0] = at.NEVER
     counts = np.zeros(at.COUNTS, np.int64)
     counts[at.FREE_SLOT] = at.NONE
-    nothing = np.empty((0, 0), np.int64)
     world = at.World(
         settings=settings,
         cost=cost,
@@ -62,7 +66,7 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
         lives=np.empty(0, RECORD),
         records=np.empty(max(FEWEST_ROWS, 2 * plan.engine.max_num_seqs), RECORD),
         steps=np.empty(FEWEST_ROWS if wish.keep_steps else 0, STEP),
-        traces=np.empty((max(FEWEST_ROWS, 4 * plan.engine.max_num_seqs) if wish.keep_traces else 0, at.TRACE_COLUMNS), np.int64),
+        traces=np.empty((_trace_rows(plan) if wish.keep_traces else 0, at.TRACE_COLUMNS), np.int64),
         gaps=np.zeros(_GAP_BINS, np.int64),
         counts=counts,
         segments=wish.segments,
@@ -71,16 +75,22 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
         held=np.empty((0, 0), np.int32),
         blocks=np.empty((0, 0, 0), np.int64),
         batches=np.empty((0, 0, 0, 0), np.int64),
-        encoders=nothing.reshape(0, 0, 0),
+        encoders=np.empty((0, 0, 0), np.int64),
+        marks=np.empty((0, 0, 0), np.int64),
     )
     return more_slots(world)
+
+
+def _trace_rows(plan: Plan) -> int:
+    """Room for the trace of a batch, several times."""
+    return max(FEWEST_ROWS, 4 * (plan.engine.max_num_seqs + plan.engine.max_num_encoder_input_tokens))
 
 
 def more_slots(world: at.World) -> at.World:
     """Twice as many slots; the new ones are free."""
     old = len(world.slots)
     new = max(2 * old, FEWEST_ROWS)
-    grown = {name: _longer(getattr(world, name), new) for name in ("slots", "rare", "lives", "keys", "held")}
+    grown = {name: _longer(getattr(world, name), new) for name in ("slots", "rare", "lives", "keys", "held", "marks")}
     grown["slots"][old:, at.NEXT] = np.arange(old + 1, new + 1)
     grown["slots"][-1, at.NEXT] = world.counts[at.FREE_SLOT]
     world.counts[at.FREE_SLOT] = old

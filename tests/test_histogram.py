@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.histogram import bin_of, mean, middle_of, percentile
+from sim.histogram import BINS, bin_of, bins_of, mean, middle_of, percentile, value_at
 
 values = st.integers(1, 10**15)
 
@@ -38,3 +39,19 @@ def test_a_percentile_is_the_order_statistic_to_half_a_bin(numbers, q):
 
 def test_no_counts_have_no_percentile():
     assert math.isnan(percentile({}, 50)) and math.isnan(mean({}))
+
+
+@given(st.lists(st.integers(-5, 2**53 - 1), min_size=1, max_size=40))
+def test_bins_of_an_array_are_those_of_its_numbers(numbers):
+    assert bins_of(np.array(numbers)).tolist() == [bin_of(number) for number in numbers]
+
+
+@given(st.lists(st.integers(0, 10**15), min_size=1, max_size=40))
+def test_a_value_read_by_rank_is_the_order_statistic_to_half_a_bin(numbers):
+    bins, counts = np.unique(bins_of(np.array(numbers)), return_counts=True)
+    for rank, exact in enumerate(sorted(numbers)):
+        assert abs(value_at(bins, counts, rank) - exact) <= max(exact / 256, 1)
+
+
+def test_no_number_has_a_bin_beyond_the_last():
+    assert bin_of(2**63 - 1) == BINS - 1 and middle_of(0) == 0.0

@@ -144,7 +144,7 @@ def test_page_of_no_requests_at_all_is_right(tmp_path):
 def test_summary_alone_makes_a_page(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps(summary_of(requests_table(100))))
     text = Page(report(tmp_path)).text
-    assert "8 instances hold" in text and "This folder holds no table of requests" in text
+    assert "8 instances hold" in text and "rows were not kept (--no-rows)" in text
 
 
 def test_trust_gives_command_seeds_grade_error_and_notes(pages):

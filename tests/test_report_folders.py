@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.report import write_report
-from sim.metrics import percentile
+from sim.distribution import percentile
 
 SLO = "ttft.p99:5s tpot.p99:50ms"
 LIMITS = {"ttft_p99_s": 5.0, "tpot_p99_s": 0.05}

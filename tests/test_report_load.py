@@ -114,6 +114,23 @@ def test_table_with_too_many_rows_is_refused(folder, monkeypatch, convert):
     assert "requests" in refusal(convert(folder)) and "rows" in refusal(folder)
 
 
+@pytest.mark.parametrize("convert", [lambda folder: folder, to_csv])
+def test_long_table_of_requests_is_read_in_part_and_evenly(folder, monkeypatch, convert):
+    whole = load_run(convert(folder)).requests
+    monkeypatch.setattr("sim.tally.EXACT_ROWS", 6)
+    monkeypatch.setattr("experiments.report.tables._PIECE_ROWS", 7)
+    part = load_run(folder).requests
+    assert (whole.every, whole.sampling, part.every) == (1, None, 2 ** int(np.ceil(np.log2(len(whole) / 6))))
+    assert part.arrival_s.tolist() == whole.arrival_s[:: part.every].tolist()
+    assert part.ttft_s.tolist() == whole.ttft_s[:: part.every].tolist()
+
+
+def test_table_of_more_steps_than_can_be_drawn_is_left_out(folder, monkeypatch):
+    assert load_run(folder).steps is not None
+    monkeypatch.setattr("experiments.report.tables.MAX_STEPS", 10)
+    assert load_run(folder).steps is None
+
+
 def test_huge_json_is_refused_before_it_is_parsed(folder, monkeypatch):
     monkeypatch.setattr("experiments.report.load.MAX_TEXT_BYTES", 100)
     assert "summary.json: larger than" in refusal(folder)

@@ -15,16 +15,20 @@ from workloads.arrivals import (
     WEIBULL,
     WINDOW_S,
     Flow,
-    Renewal,
     gap_cv,
     pause_for_cv,
     to_operational,
     to_seconds,
     weibull_shape,
 )
+from workloads.renewal import Renewal
 
 families = st.sampled_from([(EXPONENTIAL, 1.0), (GAMMA, 0.3), (GAMMA, 4.0), (WEIBULL, 0.5), (WEIBULL, 2.0)])
 CASES = [(EXPONENTIAL, 1.0), (GAMMA, 0.25), (GAMMA, 1.0), (GAMMA, 5.0), (WEIBULL, 0.6), (WEIBULL, 1.7)]
+
+
+def gaps_like(is_weibull: bool, shape: float) -> excess.Gaps:
+    return excess.Gaps(np.array([is_weibull]), np.array([shape]))
 
 
 def gaps_of(family: int, shape: float, count: int = 200_000) -> np.ndarray:
@@ -102,20 +106,37 @@ def test_count_variance_is_that_of_a_renewal(family: int, shape: float) -> None:
 def test_excess_of_gamma_gaps_is_that_of_theory(shape: float) -> None:
     x = excess._X
     theory = x * special.gammaincc(shape, shape * x) + special.gammainc(shape + 1, shape * x)
-    assert special.expit(excess.log_odds(False, shape)) == pytest.approx(theory, abs=1e-3)
+    assert special.expit(excess.log_odds(gaps_like(False, shape))[0]) == pytest.approx(theory, abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.8, 2.0])
 def test_excess_of_weibull_gaps_is_that_of_theory(shape: float) -> None:
     theory = special.gammainc(1 / shape, (special.gamma(1 + 1 / shape) * excess._X) ** shape)
-    assert special.expit(excess.log_odds(True, shape)) == pytest.approx(theory, abs=1e-3)
+    assert special.expit(excess.log_odds(gaps_like(True, shape))[0]) == pytest.approx(theory, abs=1e-3)
 
 
 @given(st.floats(1e-3, 1e3), st.floats(0.1, 10.0), st.floats(0.2, 5.0))
 @settings(max_examples=50, deadline=None)
 def test_carrying_a_wait_over_and_back_returns_it(wait: float, a: float, b: float) -> None:
-    there = excess.carried(wait, (False, a), (True, b))
-    assert excess.carried(there, (True, b), (False, a)) == pytest.approx(wait, rel=0.02) or not 1e-6 < there < 1e4
+    one, gammas, weibulls = excess.Excess(1), gaps_like(False, a), gaps_like(True, b)
+    there = one.carried(np.array([0]), np.array([wait]), gammas, weibulls)
+    back = one.carried(np.array([0]), there, weibulls, gammas)
+    assert back[0] == pytest.approx(wait, rel=0.02) or not 1e-6 < there[0] < 1e4
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.05, 200.0), st.booleans(), st.floats(0.05, 200.0), st.floats(0.0, 50.0))))
+@settings(max_examples=30, deadline=None)
+def test_a_wait_is_carried_alike_alone_and_among_many(cases) -> None:
+    columns = [np.array(column) for column in zip(*cases)] or [np.empty(0)] * 5
+    old, new, wait = excess.Gaps(columns[0] > 0, columns[1]), excess.Gaps(columns[2] > 0, columns[3]), columns[4]
+    everyone = np.arange(len(cases))
+    together = excess.Excess(len(cases))
+    for gaps in ((old, new), (new, old)):
+        carried = together.carried(everyone, wait, *gaps)
+        for client in everyone:
+            one = (excess.Gaps(g.is_weibull[[client]], g.shape[[client]]) for g in gaps)
+            assert excess.Excess(1).carried(np.array([0]), wait[[client]], *one)[0] == carried[client]
+        wait = carried
 
 
 @given(st.floats(1.0, 1e6), st.floats(0.0, 590.0), st.floats(0.0, 1.0), st.lists(st.floats(0.0, 1.0), max_size=20))

@@ -85,7 +85,8 @@ def test_constant_gaps_stay_nearly_constant() -> None:
 def test_naive_draws_nothing_a_composed_client_draws() -> None:
     """Fitted and judged with one seed, they would otherwise share client 0's gaps."""
     a = naive(stream_of([float(s) for s in range(1000)], 1000.0), "poisson", seed=1).collect()["arrival_ns"]
-    from workloads.arrivals import EXPONENTIAL, Renewal
+    from workloads.arrivals import EXPONENTIAL
+    from workloads.renewal import Renewal
 
     assert not np.isin(np.floor(Renewal(1, 0).advance(1000.0, EXPONENTIAL, 1.0) * NS).astype(int), a).any()
 

@@ -1,7 +1,8 @@
 """Workloads: who asks for what, and when. A leaf: knows nothing of hardware or of the simulator.
 
 Reading order: stream.py (the tables in which the parts meet), numerics.py (numbers that are the same on every
-machine), arrivals.py and lengths.py (when, and how long), pool_data.py (who), compose.py (all clients, superposed),
+machine), arrivals.py, renewal.py and lengths.py (when, and how long), pool_data.py (who), compose.py (all clients,
+superposed; players.py says where they stand, walk.py plays them with numpy, compiled.py with the kernels of kernels/),
 naive.py (one aggregate source, the thing to compare with), closed.py (N requests always in flight), segments.py (what prompts
 share) and conversations.py (prompts that grow by their answers). At the edges: stream_file.py and pool_file.py are the
 files we write, traces/ reads other people's, servegen.py reads the published client data, clients.py gives pools by name
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workloads.clients import Client, ClientPool, known_pools
     from workloads.closed import concurrency
+    from workloads.compiled import kernels_warm, warm_kernels
     from workloads.compose import compose
     from workloads.conversations import conversations
     from workloads.naive import naive
@@ -40,12 +42,14 @@ __all__ = [
     "compose",
     "concurrency",
     "conversations",
+    "kernels_warm",
     "known_pools",
     "naive",
     "out_request",
     "out_segment",
     "parse_duration_s",
     "read_trace",
+    "warm_kernels",
 ]
 
 _HOME = {
@@ -53,6 +57,8 @@ _HOME = {
     "ClientPool": "clients",
     "known_pools": "clients",
     "concurrency": "closed",
+    "kernels_warm": "compiled",
+    "warm_kernels": "compiled",
     "compose": "compose",
     "conversations": "conversations",
     "naive": "naive",

@@ -2,26 +2,27 @@
 
 What a client sends is a function of (seed, client id), its own rate and the start alone. It is generated in the pool's
 600 s windows and cut to the consumer's afterwards, so no bit depends on window length, other clients or processes.
+Long streams are played by compiled kernels (compiled.py), short ones by numpy (walk.py): the same formulas, the same bits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from workloads.arrivals import WINDOW_S, Flow, Renewal, pause_start_s, to_operational, to_seconds
 from workloads.errors import WorkloadError, raise_all
-from workloads.numerics import Purpose, stream_key, uniforms
-from workloads.pool_data import PoolData, block_of, overlaps
-from workloads.stream import CLIENT_SHIFT, NS_PER_S, STREAM, Stream, new_rows
+from workloads.jit import is_plain
+from workloads.players import Composition, Players
+from workloads.pool_data import PoolData
+from workloads.stream import Stream
 from workloads.units import parse_duration_s
 
-_FIELD_PURPOSE = {"input_tokens": Purpose.INPUT, "output_tokens": Purpose.OUTPUT}
-_WINDOW_NS = round(WINDOW_S * NS_PER_S)
+# A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
+FEW_REQUESTS, MANY_REQUESTS = 500_000, 4_000_000
 
 
 def compose(
@@ -47,106 +48,55 @@ def compose(
     if native_rps <= 0.0:
         raise WorkloadError(f"pool {pool.name}: its clients send nothing between {start_s:g} s and {start_s + duration_s:g} s")
     factor = _factor(rate, scale, native_rps)
-    play = _Composition(pool, start_s, duration_s, factor, _checked_seed(seed), tuple(int(c) for c in chosen))
-    return Stream(duration_s, play.blocks, play.description(native_rps))
+    composition = Composition(pool, chosen, factor, start_s, duration_s, _checked_seed(seed))
+    requests = native_rps * factor * duration_s
+    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps))
 
 
-@dataclass(frozen=True)
-class _Composition:
-    """What is to be generated; `blocks` generates it, once per call."""
-
-    pool: PoolData
-    start_s: float
-    duration_s: float
-    scale: float
-    seed: int
-    clients: tuple[int, ...]
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """One STREAM array per native window, sorted by (arrival_ns, request_id)."""
-        players = [_Player(self, client) for client in self.clients]
-        keys = {field: self._keys(purpose) for field, purpose in _FIELD_PURPOSE.items()}
-        for window, _ in overlaps(self.start_s, self.duration_s, self.pool.windows):
-            parts = [part for player in players if len(part := player.window(window))]
-            rows = np.concatenate(parts) if parts else np.empty(0, STREAM)
-            self._fill_lengths(rows, block_of(window), keys)
-            # The parts are sorted runs in the order of client numbers: a stable sort by time keeps ties by request_id.
-            yield rows[np.argsort(rows["arrival_ns"], kind="stable")]
-
-    def description(self, native_rps: float) -> dict[str, Any]:
-        """Where the stream comes from, in plain values."""
-        pool, end_s = self.pool, self.start_s + self.duration_s
-        gap_s = math.fsum(max(min(b, end_s) - max(a, self.start_s), 0.0) for a, b in pool.gaps_s())
-        present = pool.present_share(self.start_s, self.duration_s)
-        notes = []
-        if present < 1.0:
-            notes.append(f"present clients: {present:.1%} of the source's requests in this span; the others have no lengths")
-        if pool.imputed_ids:
-            notes.append(f"{len(pool.imputed_ids)} clients have imputed lengths")
-        if gap_s:
-            notes.append(f"{gap_s:g} s of the span are a gap in the source's data, in which nothing is sent")
-        return {
-            "source": "composed",
-            "pool": pool.name,
-            "start_s": self.start_s,
-            "duration_s": self.duration_s,
-            "seed": self.seed,
-            "clients": len(self.clients),
-            "native_rate_rps": native_rps,
-            "rate_rps": native_rps * self.scale,
-            "scale": self.scale,
-            "present_share_frac": present,
-            "gap_s": gap_s,
-            "notes": notes,
-        }
-
-    def _keys(self, purpose: Purpose) -> np.ndarray:
-        """One sequence of uniforms per client of the pool."""
-        return np.array([stream_key(self.seed, int(number), purpose) for number in self.pool.client_ids], np.uint64)
-
-    def _fill_lengths(self, rows: np.ndarray, block: int, keys: dict[str, np.ndarray]) -> None:
-        """Tokens of all rows of a window; each field has uniforms of its own, so input and output are independent."""
-        index = np.searchsorted(self.pool.client_ids, rows["client_id"])
-        table_row = self.pool.length_row[index, block]
-        sequence = rows["request_id"] & ((1 << CLIENT_SHIFT) - 1)
-        for name, key in keys.items():
-            rows[name] = self.pool.lengths[name].sample(table_row, uniforms(key[index], sequence))
-        rows["max_tokens"] = self.pool.max_output_tokens
+def _blocks(composition: Composition, requests: float) -> Iterator[np.ndarray]:
+    """STREAM arrays, sorted by (arrival_ns, request_id), of a composition of so many requests in the mean."""
+    if _is_for_kernels(requests):
+        from workloads.compiled import blocks
+    else:
+        from workloads.walk import blocks
+    return blocks(Players(composition))
 
 
-class _Player:
-    """One client playing its windows in order."""
+def _is_for_kernels(requests: float) -> bool:
+    """Whether compiled code is the quicker way, what it takes to start counted."""
+    if requests < FEW_REQUESTS or is_plain("workloads.kernels"):
+        return False
+    from workloads.compiled import kernels_warm
 
-    def __init__(self, composition: _Composition, client: int) -> None:
-        self._of = composition
-        self._client = client
-        self._id = int(composition.pool.client_ids[client])
-        self._renewal = Renewal(composition.seed, self._id)
-        self._sent = 0
+    return requests >= MANY_REQUESTS or kernels_warm()
 
-    def window(self, window: int) -> np.ndarray:
-        """The client's rows of this window, without lengths, by arrival."""
-        of = self._of
-        flow = of.pool.flow(self._client, window, of.scale)
-        if flow.requests <= 0.0:
-            return np.empty(0, STREAM)
-        flow = flow._replace(pause_at_s=pause_start_s(of.seed, self._id, window, flow.pause_s) if flow.pause_s else 0.0)
-        arrival_ns = self._arrivals_ns(flow, window)
-        rows = new_rows(len(arrival_ns))
-        rows["arrival_ns"] = arrival_ns
-        rows["client_id"] = self._id
-        rows["request_id"] = (self._id << CLIENT_SHIFT) + np.arange(self._sent, self._sent + len(rows))
-        self._sent += len(rows)
-        return rows
 
-    def _arrivals_ns(self, flow: Flow, window: int) -> np.ndarray:
-        """Arrivals from the start of the run: the window may begin before it and end after it."""
-        start_ns, duration_ns = round(self._of.start_s * NS_PER_S), round(self._of.duration_s * NS_PER_S)
-        before = to_operational(flow, max(self._of.start_s - window * WINDOW_S, 0.0))
-        operational = before + self._renewal.advance(flow.requests - before, flow.family, flow.shape)
-        offset_ns = np.minimum(np.floor(to_seconds(flow, operational) * NS_PER_S), _WINDOW_NS - 1).astype(np.int64)
-        arrival_ns = np.maximum(offset_ns + (window * _WINDOW_NS - start_ns), 0)
-        return arrival_ns[: np.searchsorted(arrival_ns, duration_ns)]
+def _description(of: Composition, native_rps: float) -> dict[str, Any]:
+    """Where the stream comes from, in plain values."""
+    pool, end_s = of.pool, of.start_s + of.duration_s
+    gap_s = math.fsum(max(min(b, end_s) - max(a, of.start_s), 0.0) for a, b in pool.gaps_s())
+    present = pool.present_share(of.start_s, of.duration_s)
+    notes = []
+    if present < 1.0:
+        notes.append(f"present clients: {present:.1%} of the source's requests in this span; the others have no lengths")
+    if pool.imputed_ids:
+        notes.append(f"{len(pool.imputed_ids)} clients have imputed lengths")
+    if gap_s:
+        notes.append(f"{gap_s:g} s of the span are a gap in the source's data, in which nothing is sent")
+    return {
+        "source": "composed",
+        "pool": pool.name,
+        "start_s": of.start_s,
+        "duration_s": of.duration_s,
+        "seed": of.seed,
+        "clients": len(of.clients),
+        "native_rate_rps": native_rps,
+        "rate_rps": native_rps * of.scale,
+        "scale": of.scale,
+        "present_share_frac": present,
+        "gap_s": gap_s,
+        "notes": notes,
+    }
 
 
 def _check_span(pool: PoolData, start_s: float, duration_s: float) -> None:

@@ -49,11 +49,14 @@ def compiler(module_name: str) -> Marks:
     """
     if is_plain(module_name):
         return Marks(_leave, _leave, _leave)
-    from numba import njit
-    from numba.core import config
+    import numba
+    import numba.core.config
+
+    njit: Any = numba.njit  # some of its options are not in its type
+    config: Any = numba.core.config
 
     folder = cache_folder(_package_of(module_name))
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
     def entry(function: Any) -> Any:
         # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from workloads.numerics import exp, log, power
+from workloads.numerics import exp, formulas, log, power
 
 BLOCK_S: Final = 21_600.0
 FIELDS: Final = ("input_tokens", "output_tokens")
@@ -59,13 +59,10 @@ class LengthTable:
     def sample(self, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Tokens (int32, at least 1) at the probabilities `uniforms`, each from the sketch in its row of the table."""
         segment = np.searchsorted(PROBABILITIES, uniforms, side="right") - 1
-        fraction = (uniforms - PROBABILITIES[segment]) / _WIDTHS[segment]
+        fraction = formulas.fraction_of(uniforms, PROBABILITIES[segment], PROBABILITIES[segment + 1])
         last = np.flatnonzero(segment == _LAST)
         fraction[last] = power(fraction[last], self.tail_shape[rows[last]])
-        low = self.log_knots[rows, segment]
-        high = self.log_knots[rows, segment + 1]
-        tokens = np.rint(exp(low + fraction * (high - low)) - 1.0)
-        return np.maximum(tokens, 1.0).astype(np.int32)
+        return formulas.tokens(self.log_knots[rows, segment], self.log_knots[rows, segment + 1], fraction).astype(np.int32)
 
     def model_mean(self) -> np.ndarray:
         """Mean of what each row describes, before rounding to whole tokens: the stored one, where that is in reach."""

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from workloads.arrivals import EXPONENTIAL, FAMILIES, GAMMA, Renewal
+from workloads.arrivals import EXPONENTIAL, FAMILIES, GAMMA
 from workloads.errors import WorkloadError, nearest
 from workloads.numerics import Purpose, stream_key, uniforms
-from workloads.stream import NS_PER_S, Stream, new_rows
+from workloads.renewal import Renewal
+from workloads.stream import BLOCK_ROWS, NS_PER_S, TOKEN_COLUMNS, Stream, new_rows
 
 HOUR_S = 3600.0
 FEWEST_REQUESTS = 3  # below it a CV of gaps means nothing, and the piece sends none
@@ -25,7 +26,7 @@ LEAST_CV = 0.01  # a Gamma of shape 10⁴: in effect, constant gaps
 
 @dataclass(frozen=True)
 class NaiveFit:
-    """One piece of the horizon: requests fitted on, their rate and CV of gaps, and the rows the pairs come from."""
+    """One piece of the horizon: requests fitted on, their rate and CV of gaps, and the lengths that are drawn from."""
 
     start_s: float
     duration_s: float
@@ -33,7 +34,7 @@ class NaiveFit:
     n: int
     rate_rps: float
     cv: float
-    requests: np.ndarray = field(repr=False, compare=False)
+    lengths: np.ndarray = field(repr=False, compare=False)
 
 
 def naive(stream: Stream, kind: str, seed: int = 1) -> Stream:
@@ -43,14 +44,15 @@ def naive(stream: Stream, kind: str, seed: int = 1) -> Stream:
     fits = KINDS[kind](stream)
     if not any(fit.n >= FEWEST_REQUESTS for fit in fits):
         raise WorkloadError(f"naive {kind}: the stream has too few requests to fit, expected at least {FEWEST_REQUESTS}")
-    values = [{key: value for key, value in asdict(fit).items() if key != "requests"} for fit in fits]
+    values = [{key: value for key, value in asdict(fit).items() if key != "lengths"} for fit in fits]
     description = {"source": "naive", "naive": kind, "seed": seed, "fit": values, "fitted_on": stream.description}
     return Stream(stream.duration_s, _Playback(fits, seed).blocks, description)
 
 
 def fit_poisson(stream: Stream) -> tuple[NaiveFit, ...]:
     """One piece, the whole horizon: exponential gaps of mean H/N."""
-    return (_fit(stream.collect(), 0.0, stream.duration_s, EXPONENTIAL),)
+    lengths = np.concatenate([_lengths(rows) for rows in (new_rows(0), *stream.blocks())])
+    return (_fit(lengths, 1.0, 0.0, stream.duration_s, EXPONENTIAL),)
 
 
 def fit_n_hour(stream: Stream) -> tuple[NaiveFit, ...]:
@@ -58,19 +60,21 @@ def fit_n_hour(stream: Stream) -> tuple[NaiveFit, ...]:
     pieces = []
     for hour, rows in enumerate(stream.windows(HOUR_S)):
         start_s = hour * HOUR_S
-        pieces.append(_fit(rows, start_s, min(HOUR_S, stream.duration_s - start_s), GAMMA))
+        cv = _cv(np.diff(rows["arrival_ns"])) if len(rows) >= FEWEST_REQUESTS else 0.0
+        pieces.append(_fit(_lengths(rows), cv, start_s, min(HOUR_S, stream.duration_s - start_s), GAMMA))
     return tuple(pieces)
 
 
 KINDS: dict[str, Callable[[Stream], tuple[NaiveFit, ...]]] = {"poisson": fit_poisson, "n_hour": fit_n_hour}
 
 
-def _fit(rows: np.ndarray, start_s: float, duration_s: float, family: int) -> NaiveFit:
-    gaps_ns = np.diff(rows["arrival_ns"])
-    cv = 1.0
-    if family == GAMMA:
-        cv = _cv(gaps_ns) if len(rows) >= FEWEST_REQUESTS else 0.0
-    return NaiveFit(start_s, duration_s, FAMILIES[family], len(rows), len(rows) / duration_s, cv, rows)
+def _fit(lengths: np.ndarray, cv: float, start_s: float, duration_s: float, family: int) -> NaiveFit:
+    return NaiveFit(start_s, duration_s, FAMILIES[family], len(lengths), len(lengths) / duration_s, cv, lengths)
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    """What is kept of a request: input, output and most tokens, int32 [requests, 3]."""
+    return np.column_stack([rows[name] for name in TOKEN_COLUMNS])
 
 
 def _cv(gaps_ns: np.ndarray) -> float:
@@ -90,29 +94,35 @@ class _Playback:
     seed: int
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """STREAM arrays of at most an hour."""
+        """STREAM arrays of at most BLOCK_ROWS rows."""
         sent = 0
         for piece, fit in enumerate(self.fits):
             if fit.n < FEWEST_REQUESTS:
                 continue
             renewal = Renewal(self.seed, -1 - piece)  # a number no client has, so no draw is shared with one
             for begin_s in np.arange(0.0, fit.duration_s, HOUR_S):
-                rows = self._rows(fit, renewal, float(begin_s), sent)
-                sent += len(rows)
-                yield rows
+                arrival_ns = self._arrivals_ns(fit, renewal, float(begin_s))
+                for begin in range(0, len(arrival_ns), BLOCK_ROWS):
+                    rows = self._rows(fit, arrival_ns[begin : begin + BLOCK_ROWS], sent)
+                    sent += len(rows)
+                    yield rows
 
-    def _rows(self, fit: NaiveFit, renewal: Renewal, begin_s: float, sent: int) -> np.ndarray:
-        """The requests of (at most) the hour from `begin_s` of a piece, numbered from `sent`."""
+    def _arrivals_ns(self, fit: NaiveFit, renewal: Renewal, begin_s: float) -> np.ndarray:
+        """The arrivals of (at most) the hour from `begin_s` of a piece."""
         length_s = min(HOUR_S, fit.duration_s - begin_s)
         cv = max(fit.cv, LEAST_CV)
         arrivals = renewal.advance(fit.rate_rps * length_s, FAMILIES.index(fit.family), 1.0 / (cv * cv)) / fit.rate_rps
-        rows = new_rows(len(arrivals))
         start_ns = round((fit.start_s + begin_s) * NS_PER_S)
         last_ns = round((fit.start_s + begin_s + length_s) * NS_PER_S) - 1
-        rows["arrival_ns"] = np.minimum(np.floor(arrivals * NS_PER_S).astype(np.int64) + start_ns, last_ns)
+        return np.minimum(np.floor(arrivals * NS_PER_S).astype(np.int64) + start_ns, last_ns)
+
+    def _rows(self, fit: NaiveFit, arrival_ns: np.ndarray, sent: int) -> np.ndarray:
+        """The requests of these arrivals, numbered from `sent`."""
+        rows = new_rows(len(arrival_ns))
+        rows["arrival_ns"] = arrival_ns
         rows["request_id"] = np.arange(sent, sent + len(rows))
         drawn = uniforms(stream_key(self.seed, 0, Purpose.REQUEST), rows["request_id"])
         chosen = np.minimum((drawn * fit.n).astype(np.int64), fit.n - 1)
-        for name in ("input_tokens", "output_tokens", "max_tokens"):
-            rows[name] = fit.requests[name][chosen]
+        for column, name in enumerate(TOKEN_COLUMNS):
+            rows[name] = fit.lengths[chosen, column]
         return rows

@@ -69,13 +69,13 @@ class PoolData:
         edges = np.flatnonzero(np.diff(np.concatenate(([0], self.gap.astype(np.int8), [0]))))
         return [(float(a) * WINDOW_S, float(b) * WINDOW_S) for a, b in edges.reshape(-1, 2)]
 
-    def flow(self, client: int, window: int, scale: float = 1.0) -> Flow:
-        """How the client at this index sends in a window, at `scale` times its rate; a pause keeps its seconds."""
+    def flow(self, clients: np.ndarray | int, window: int, scale: float = 1.0) -> Flow:
+        """How the client (or clients) at this index sends in a window, at `scale` times its rate; a pause keeps its seconds."""
         return Flow(
-            requests=scale * float(self.count[client, window]),
-            family=int(self.family[client, window]),
-            shape=float(self.shape[client, window]),
-            pause_s=float(self.pause_s[client, window]),
+            requests=scale * self.count[clients, window],
+            family=self.family[clients, window],
+            shape=self.shape[clients, window],
+            pause_s=self.pause_s[clients, window],
         )
 
 
@@ -96,7 +96,7 @@ def overlaps(start_s: float, duration_s: float, windows: int) -> Iterator[tuple[
 def _requests_in(count: np.ndarray, start_s: float, duration_s: float) -> float:
     """Expected requests of a span. fsum is exact before its one rounding, so order and machine do not matter."""
     return math.fsum(
-        share * float(requests)
+        share * requests
         for window, share in overlaps(start_s, duration_s, count.shape[1])
-        for requests in count[:, window]
+        for requests in count[:, window].tolist()
     )

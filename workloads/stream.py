@@ -33,6 +33,7 @@ Ids = TypeVar("Ids", int, np.ndarray)
 
 NS_PER_S = 1_000_000_000
 MAX_TOKENS = 10_000_000  # larger than any context window by two orders: beyond it a length is a mistake
+BLOCK_ROWS = 1 << 16  # rows of a block, about, at most: 5 MB
 CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
 
 # One row per request. output_tokens is the true answer length and is the simulator's alone; max_tokens is what the
@@ -102,7 +103,8 @@ class Stream:
     def windows(self, window_s: float = 60.0) -> Iterator[np.ndarray]:
         """STREAM arrays sorted by (arrival_ns, request_id), the k-th with the arrivals in [k·window_s, (k+1)·window_s).
 
-        Windows cover the whole duration: the last may be short, and a window without arrivals is yielded empty.
+        Windows cover the whole duration: the last may be short, and a window without arrivals is yielded empty. They may be
+        views of the source's own rows: not to be written to.
         """
         window_ns, duration_ns = round(window_s * NS_PER_S), round(self.duration_s * NS_PER_S)
         if window_ns < 1:
@@ -176,7 +178,11 @@ def _cut(blocks: Iterable[np.ndarray], window_ns: int, duration_ns: int) -> Iter
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(pieces) if pieces else np.empty(0, STREAM)
+    """One array of the pieces; where one has all the rows, itself."""
+    filled = [rows for rows in pieces if len(rows)]
+    if len(filled) == 1:
+        return filled[0]
+    return np.concatenate(filled) if filled else np.empty(0, STREAM)
 
 
 def _out_of_order(rows: np.ndarray) -> np.ndarray:

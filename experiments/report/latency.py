@@ -15,6 +15,7 @@ from experiments.report.words import METRIC_NAMES, NOTHING, count, seconds, slo_
 from sim.distribution import percentile
 from sim.metrics import STATISTICS
 
+_NO_ROWS = "This folder holds no table of requests: rows were not kept (--no-rows), so no distribution is drawn."
 _MEANINGS = {"ttft": "time to first token", "tpot": "time per output token", "e2el": "arrival to last token"}
 
 
@@ -34,13 +35,12 @@ def latency(run: Run) -> Html | None:
         return None
     tables = [_of_summary(run.summary)] if run.summary else [_of_plans(plans)]
     if not plans:
-        missing = tag("p", "This folder holds no table of requests, so no distribution is drawn.", class_="note")
-        return join([*tables, missing])
+        return join([*tables, tag("p", _NO_ROWS, class_="note")])
     pictures = []
     for metric, meaning in _MEANINGS.items():
         curves = [Curve(plan.name, plan.index, plan.requests.latency_s(metric)) for plan in plans]
         figure = latency_cdf(curves, slo_lines(run.slo, metric), METRIC_NAMES[metric])
-        pictures.append(picture(f"cdf-{metric}", f"{METRIC_NAMES[metric]}: {meaning}", _caption(curves), figure))
+        pictures.append(picture(f"cdf-{metric}", f"{METRIC_NAMES[metric]}: {meaning}", _caption(plans, metric), figure))
     return join([tag("div", *pictures, class_="figures three"), *tables])
 
 
@@ -66,11 +66,15 @@ def _instances(compare: Compare, name: str) -> int | None:
     return plan.instances if plan else None
 
 
-def _caption(curves: Sequence[Curve]) -> str:
-    unserved = {curve.name: int(np.isinf(curve.values).sum()) for curve in curves}
-    lost = [f"{name + ': ' if name else ''}{count(n, 'request')} not served" for name, n in unserved.items() if n]
-    end = f" {'; '.join(lost)}: there the curve ends below 100 %." if lost else ""
-    return f"Share of requests that took at most this long; further left is better.{end}"
+def _caption(plans: Sequence[Plan], metric: str) -> str:
+    lost = []
+    for plan in plans:
+        unserved = plan.requests.every * int(np.isinf(plan.requests.latency_s(metric)).sum())
+        about = "" if plan.requests.every == 1 else "about "
+        lost += [f"{plan.name + ': ' if plan.name else ''}{about}{count(unserved, 'request')} not served"] if unserved else []
+    ends = [f"{'; '.join(lost)}: there the curve ends below 100 %."] if lost else []
+    ends += dict.fromkeys(plan.requests.sampling for plan in plans if plan.requests.sampling)
+    return " ".join(["Share of requests that took at most this long; further left is better.", *ends])
 
 
 def _of_summary(summary: Summary) -> Html:

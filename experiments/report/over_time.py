@@ -34,8 +34,8 @@ def over_time(run: Run) -> Html | None:
     if not any(pictures):
         return tag("p", "Nothing happened in this run.", class_="note")
     which = None if run.requests is not None or not run.traffics else "The first hour, served by the per-client plan."
-    missing = None if steps is not None else "No table of steps: queues and KV blocks are not drawn."
-    note = " ".join(text for text in (which, missing) if text)
+    missing = None if steps is not None else "No table of steps, or too long a one: queues and KV blocks are not drawn."
+    note = " ".join(text for text in (which, requests.sampling if requests else None, missing) if text)
     return join([tag("div", *pictures, class_="figures two"), tag("p", note, class_="note") if note else None])
 
 

@@ -2,7 +2,8 @@
 
 import gzip
 import io
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from experiments.report import ReportError
+from sim import tally
 from sim.request import FINISH_REASONS
 
-MAX_ROWS = 20_000_000
-MAX_CSV_BYTES = 8 << 30  # of a CSV file once unpacked
+MAX_ROWS = 1_000_000_000
+MAX_STEPS = 20_000_000  # beyond which they are not drawn
+MAX_CSV_BYTES = 256 << 30  # of a CSV file once unpacked
 
+_PIECE_ROWS = 1 << 16
 _SERVED = ("stop", "length")
 _REQUEST_NUMBERS = ("arrival_s", "input_tokens", "output_tokens", "ttft_s", "tpot_s", "e2el_s")
 _STEP_NUMBERS = ("instance_id", "start_s", "dur_s", "running", "waiting", "kv_blocks_used", "preempted")
@@ -23,7 +27,10 @@ _STEP_NUMBERS = ("instance_id", "start_s", "dur_s", "running", "waiting", "kv_bl
 
 @dataclass(frozen=True)
 class Requests:
-    """One entry per request. Latencies in seconds: inf if not served, nan where a one-token answer has no gap."""
+    """One entry per request, or where there are too many one for every so many of them, as evenly as they left.
+
+    Latencies in seconds: inf if not served, nan where a one-token answer has no gap.
+    """
 
     arrival_s: np.ndarray
     input_tokens: np.ndarray
@@ -31,9 +38,15 @@ class Requests:
     ttft_s: np.ndarray
     tpot_s: np.ndarray
     e2el_s: np.ndarray
+    every: int = 1
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    @property
+    def sampling(self) -> str | None:
+        """What a reader should know of figures that show a sample."""
+        return None if self.every == 1 else f"Drawn from one in {self.every:,} of all requests."
 
     def column_s(self, metric: str) -> np.ndarray:
         """The latencies "ttft", "tpot" or "e2el", one entry per request."""
@@ -62,47 +75,53 @@ class Steps:
 
 
 def read_requests(path: Path) -> Requests:
-    """A `requests` table, conventions of `requests.parquet`; ReportError names wrong columns and rows."""
-    numbers, reasons = _read(path, _REQUEST_NUMBERS, "finish_reason")
+    """A `requests` table, conventions of `requests.parquet`; ReportError names wrong columns and rows.
+
+    Of more than EXACT_ROWS it is every second, fourth, ... one, read in flat memory.
+    """
+    numbers, reasons, every = _read(path, _REQUEST_NUMBERS, "finish_reason", tally.EXACT_ROWS)
     unknown = sorted(set(reasons) - set(FINISH_REASONS))
     if unknown:
         known = ", ".join(FINISH_REASONS)
         raise ReportError(f"{path.name}: finish_reason: no reason {str(unknown[0])!r}; known: {known}")
     served = np.isin(reasons, _SERVED)
-    _check(path, numbers, ("arrival_s", "input_tokens", "output_tokens"), np.ones(len(served), bool))
-    _check(path, numbers, ("ttft_s", "e2el_s"), served)
+    _check(path, numbers, ("arrival_s", "input_tokens", "output_tokens"), np.ones(len(served), bool), every)
+    _check(path, numbers, ("ttft_s", "e2el_s"), served, every)
     gaps = served & (numbers["output_tokens"] > 1)
-    _check(path, numbers, ("tpot_s",), gaps)
+    _check(path, numbers, ("tpot_s",), gaps, every)
     for name in ("ttft_s", "e2el_s", "tpot_s"):
         numbers[name] = np.where(served, numbers[name], np.inf)
     numbers["tpot_s"] = np.where(served & ~gaps, np.nan, numbers["tpot_s"])
-    return Requests(**numbers)
+    return Requests(**numbers, every=every)
 
 
-def read_steps(path: Path) -> Steps:
-    """A `steps` table, conventions of `steps.parquet`; ReportError names wrong columns and rows."""
-    numbers, _ = _read(path, _STEP_NUMBERS, None)
+def read_steps(path: Path) -> Steps | None:
+    """A `steps` table, conventions of `steps.parquet`; None for more than MAX_STEPS. ReportError as for requests."""
+    numbers, _, every = _read(path, _STEP_NUMBERS, None, MAX_STEPS)
+    if every > 1:
+        return None
     _check(path, numbers, _STEP_NUMBERS, np.ones(len(numbers["start_s"]), bool))
     return Steps(**numbers)
 
 
-def _check(path: Path, numbers: Mapping[str, np.ndarray], names: tuple[str, ...], rows: np.ndarray) -> None:
+def _check(path: Path, numbers: Mapping[str, np.ndarray], names: tuple[str, ...], rows: np.ndarray, every: int = 1) -> None:
     """Finite and not negative in the rows that count."""
     mistakes = []
     for name in names:
         bad = rows & ~(np.isfinite(numbers[name]) & (numbers[name] >= 0.0))
         if bad.any():
             row = int(np.argmax(bad))
-            mistakes.append(f"{path.name}: {name}: row {row + 1} holds {numbers[name][row]}, expected a number >= 0")
+            mistakes.append(f"{path.name}: {name}: row {row * every + 1} holds {numbers[name][row]}, expected a number >= 0")
     if mistakes:
         raise ReportError("\n".join(mistakes))
 
 
-def _read(path: Path, numbers: tuple[str, ...], words: str | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Columns of numbers as f8, and one column of words."""
+def _read(path: Path, numbers: tuple[str, ...], words: str | None, most: int) -> tuple[dict[str, np.ndarray], np.ndarray, int]:
+    """Columns of numbers as f8, one column of words, and of how many rows one was taken so that there are at most `most`."""
     wanted = [*numbers, *([words] if words else [])]
     try:
-        frame = (_read_parquet if path.name.endswith(".parquet") else _read_csv)(path, wanted)
+        with closing(_pieces(path, wanted)) as pieces:
+            frame, every = _thinned(path, pieces, most)
         values = {name: frame[name].to_numpy(dtype="f8", na_value=np.nan) for name in numbers}
     except ReportError:
         raise
@@ -112,30 +131,50 @@ def _read(path: Path, numbers: tuple[str, ...], words: str | None) -> tuple[dict
         raise ReportError(
             f"{path.name}: not a table of numbers: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None
-    return values, frame[words].astype(str).to_numpy(dtype=str) if words else np.empty(0, str)
+    return values, frame[words].astype(str).to_numpy(dtype=str) if words else np.empty(0, str), every
 
 
-def _read_parquet(path: Path, wanted: list[str]) -> Any:
+def _thinned(path: Path, pieces: Iterable[Any], most: int) -> tuple[Any, int]:
+    """The rows of all pieces as one frame, or every second, fourth, ... of them, so that at most `most` are ever held."""
+    import pandas as pd
+
+    every, seen, held, kept = 1, 0, 0, []
+    for piece in pieces:
+        taken = piece.iloc[-seen % every :: every]
+        kept.append(taken)
+        seen, held = seen + len(piece), held + len(taken)
+        if seen > MAX_ROWS:
+            raise ReportError(f"{path.name}: more than {MAX_ROWS:,} rows")
+        while held > most:
+            kept = [pd.concat(kept).iloc[::2]]
+            every, held = 2 * every, len(kept[0])
+    return pd.concat(kept), every
+
+
+def _pieces(path: Path, wanted: list[str]) -> Generator[Any]:
+    """The table as frames of some thousand rows, of which there is at least one."""
+    return _parquet_pieces(path, wanted) if path.name.endswith(".parquet") else _csv_pieces(path, wanted)
+
+
+def _parquet_pieces(path: Path, wanted: list[str]) -> Generator[Any]:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
         _check_columns(path, wanted, file.schema_arrow.names)
-        if file.metadata.num_rows > MAX_ROWS:
-            raise ReportError(f"{path.name}: {file.metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
-        return file.read(columns=wanted).to_pandas()
+        if not file.metadata.num_rows:
+            yield file.schema_arrow.empty_table().select(wanted).to_pandas()
+        for batch in file.iter_batches(_PIECE_ROWS, columns=wanted):
+            yield batch.to_pandas()
 
 
-def _read_csv(path: Path, wanted: list[str]) -> Any:
+def _csv_pieces(path: Path, wanted: list[str]) -> Generator[Any]:
     import pandas as pd
 
     with io.BufferedReader(_Bounded(path)) as file:
         header = pd.read_csv(file, nrows=0)
     _check_columns(path, wanted, list(header.columns))
     with io.BufferedReader(_Bounded(path)) as file:
-        frame = pd.read_csv(file, usecols=wanted, nrows=MAX_ROWS + 1)
-    if len(frame) > MAX_ROWS:
-        raise ReportError(f"{path.name}: more than {MAX_ROWS:,} rows")
-    return frame
+        yield from pd.read_csv(file, usecols=wanted, chunksize=_PIECE_ROWS)
 
 
 class _Bounded(io.RawIOBase):

@@ -36,7 +36,7 @@ def arrivals(requests: Requests, edges: np.ndarray, end_s: float) -> Figure | No
     if not len(requests):
         return None
     figure, axes = new_axes(*_SIZE_IN)
-    rate = windows.rate(requests.arrival_s, None, edges)
+    rate = requests.every * windows.rate(requests.arrival_s, None, edges)
     _stairs(axes, rate, edges, end_s, color=PER_CLIENT, fill=True)
     numbers(axes, float(rate.max()))
     axes.set_ylabel("requests per second")
@@ -45,10 +45,8 @@ def arrivals(requests: Requests, edges: np.ndarray, end_s: float) -> Figure | No
 
 def tokens(requests: Requests, edges: np.ndarray, end_s: float) -> Figure | None:
     """Input and output tokens per second, counted where their requests arrive."""
-    rates = {
-        "input tokens": windows.rate(requests.arrival_s, requests.input_tokens, edges) if len(requests) else np.zeros(1),
-        "output tokens": windows.rate(requests.arrival_s, requests.output_tokens, edges) if len(requests) else np.zeros(1),
-    }
+    columns = {"input tokens": requests.input_tokens, "output tokens": requests.output_tokens} if len(requests) else {}
+    rates = {name: requests.every * windows.rate(requests.arrival_s, column, edges) for name, column in columns.items()}
     drawn = {name: rate for name, rate in rates.items() if rate.any()}
     if not drawn:
         return None

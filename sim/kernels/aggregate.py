@@ -206,7 +206,7 @@ def _launch(me, world, preempted, first_trace):
     if settings[at.KEEPS_STEPS]:
         note_step(me, world, start_ns, end_ns, sums[0], rows, 0, decodes + me[at.PREFILLS], preempted)
     if settings[at.TRACES]:
-        stamp_traces(world, first_trace, end_ns)
+        stamp_traces(world, first_trace, start_ns, end_ns)
     gap_ns = end_ns - me[at.LAST_END]
     given = decodes - _retire(me, world, gap_ns)
     if given:

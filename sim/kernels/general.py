@@ -4,8 +4,7 @@ A round of the scheduler (`round`) plans the rows of a batch; closing it counts 
 the batch costs; when it comes back everyone in it who has caught up gets a token.
 
 A run that is over may leave requests that could not go on; no arrival will come to them. They are tried until nothing helps,
-then given up, instance by instance: `nudge` and `advance_general` until that forms no batch any more, once for each request
-that is there, and once more; then `give_up`.
+then given up (`sim.fast`).
 """
 
 from . import layout as at
@@ -36,7 +35,7 @@ def play_general(world, rows, until_ns):
 
 
 @entry
-def open_general(world):
+def open_instances(world):
     """All instances are idle and empty."""
     for index in range(len(world.instances)):
         me = world.instances[index]
@@ -46,12 +45,6 @@ def open_general(world):
         world.queues[index, 0], world.queues[index, 1] = at.NEVER, 0
         open_blocks(me, world)
         open_items(me, world)
-
-
-@entry
-def nudge(me, world):
-    """Nothing is in flight: try once more to form a batch, now."""
-    me[at.IS_DUE], me[at.NOW] = 1, world.counts[at.LATEST]
 
 
 @entry
@@ -157,14 +150,12 @@ def _launch(me, world, count, sums):
     counts, settings = world.counts, world.settings
     prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded = sums
     start_ns = start_ns_of(me)
-    end_ns = start_ns + step_ns(
-        world, prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded
-    )
+    end_ns = start_ns + step_ns(world, prefill_tokens, prefill_work, chunk_context, decodes, decode_context, samples, encoded)
     if settings[at.KEEPS_STEPS]:
         note_step(me, world, start_ns, end_ns, prefill_tokens, decodes, encoded, count, me[at.PREEMPTED_NOW])
     if settings[at.TRACES]:
         _trace_rows(me, world)
-        stamp_traces(world, me[at.TRACE_FROM], end_ns)
+        stamp_traces(world, me[at.TRACE_FROM], start_ns, end_ns)
     me[at.LAST_END] = end_ns
     if me[at.FLIGHTS] == 0:
         me[at.END] = end_ns

@@ -36,7 +36,7 @@ class World(NamedTuple):
     keys: np.ndarray  # [slots, blocks of the longest request], uint64: keys of a request's blocks
     held: np.ndarray  # [slots, blocks of the longest request], int32: blocks that a request holds
     blocks: np.ndarray  # [instances, num_blocks, BLOCK_COLUMNS], int64
-    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, row by row, by the lowest bit of their number
+    batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, by the lowest bit of their number
     encoders: np.ndarray  # [instances, different items, ENCODER_COLUMNS]: the encoder caches
     marks: np.ndarray = np.empty((0, 0, 0), np.int64)  # [slots, items of the request with the most, MARK_COLUMNS]
 
@@ -161,7 +161,8 @@ TRACE_KIND = 1
 TRACE_REQUEST = 2
 TRACE_VALUE = 3  # tokens computed; index of the item encoded
 TRACE_INSTANCE = 4
-TRACE_COLUMNS = 5
+TRACE_START = 5
+TRACE_COLUMNS = 6
 COMPUTED, PREEMPTED, ENCODED = 0, 1, 2
 
 # Of `counts`.

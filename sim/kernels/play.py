@@ -96,7 +96,7 @@ def coin_of(seed_bits, request_id):
 def _choose(advance, world, row, now_ns):
     """The instance by the rules of sim.router, or the negative of a status; instances are played as far as they are seen."""
     settings, counts, count = world.settings, world.counts, len(world.instances)
-    router, index = settings[at.ROUTER], 0
+    router, index = settings[at.ROUTER], 0  # the first instance
     if count == 1:
         index = 0
     elif router == at.GIVEN:
@@ -106,7 +106,7 @@ def _choose(advance, world, row, now_ns):
     elif router == at.RANDOM:
         coin = coin_of(settings[at.SEED_BITS], row["request_id"])
         high, low = np.int64(coin >> np.uint64(32)), np.int64(coin & np.uint64(0xFFFFFFFF))
-        index = (high * count + (low * count >> 32)) >> 32
+        index = int((high * count + (low * count >> 32)) >> 32)
     elif router == at.POWER_OF_TWO:
         coin = coin_of(settings[at.SEED_BITS], row["request_id"])
         first = np.int64(coin >> np.uint64(32)) * count >> 32

@@ -86,9 +86,10 @@ def note_trace(me, world, kind, slot, value):
 
 
 @kernel
-def stamp_traces(world, first, end_ns):
-    """The batch that the lines from `first` on are about is formed: it ends then."""
+def stamp_traces(world, first, start_ns, end_ns):
+    """The batch that the lines from `first` on are about is formed: its start and end are known."""
     for line in range(first, world.counts[at.TRACE_COUNT]):
+        world.traces[line, at.TRACE_START] = start_ns
         world.traces[line, at.TRACE_END] = end_ns
 
 

@@ -91,7 +91,7 @@ def _keep(me, world, start_ns, end_ns, free):
             return False
         first = counts[at.TRACE_COUNT]
         trace_decodes(me, world)
-        stamp_traces(world, first, end_ns)
+        stamp_traces(world, first, start_ns, end_ns)
     if settings[at.KEEPS_STEPS]:
         before, me[at.FREE] = me[at.FREE], free
         note_step(me, world, start_ns, end_ns, 0, decodes, 0, decodes, 0)

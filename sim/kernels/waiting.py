@@ -89,7 +89,7 @@ def comes_before(world, one, other):
 
 @kernel
 def text_comes_before(one, other):
-    """str(one) < str(other), for numbers from 0: the longer text is cut to the length of the shorter, which is first of equals."""
+    """str(one) < str(other), for numbers from 0: the longer is cut to the shorter's length, which is first of equals."""
     short, cut = min(one, other), max(one, other)
     extra = _digits(cut) - _digits(short)
     for _ in range(extra):

@@ -5,6 +5,7 @@ Everything goes through the public API, so a replay tests what users run.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.oracle.case import Case, CaseRequest, Settings, Step
 from workloads.stream import ITEMS, MODALITIES, SEGMENTS, Stream, new_rows, out_segment
 
 _IMAGE = MODALITIES.index("image")
-ENGINES: dict[str, Callable[..., Any]] = {"reference": simulate}
+ENGINES: dict[str, Callable[..., Any]] = {name: partial(simulate, engine=name) for name in ("reference", "fast")}
 
 
 @dataclass

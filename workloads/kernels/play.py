@@ -1,0 +1,101 @@
+"""All clients through a piece of time: their arrivals one client after the other, then all in the order of time.
+
+An arrival is one int64, the nanoseconds since the piece began << EVENT_BITS | the number of its event, so that sorting the
+numbers sorts the arrivals and leaves those at one instant in the order of clients.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads.jit import compiler
+
+from .gaps import gap
+from .numbers import Number
+
+kernel, template = compiler(__name__)
+
+EVENT_BITS = 23  # 8 million events in a piece; the 40 bits above hold the nanoseconds of a 600 s window
+_CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
+DIGIT_BITS = 11
+_NS_PER_S = 1e9
+
+
+@kernel
+def play(
+    renewals: np.ndarray,
+    flows: np.ndarray,
+    first: int,
+    begin_ns: int,
+    until_ns: int,
+    last_ns: int,
+    times: np.ndarray,
+    events: np.ndarray,
+    filled: int,
+) -> tuple[int, int]:
+    """Clients from `first` on send what arrives before `until_ns` in their window, from event `filled` on.
+
+    renewals [clients] RENEWAL and flows [clients] FLOW; the waits of renewals are from the begin of the flows, and move on.
+    times int64 and events EVENT hold the arrivals; those at `last_ns`, the window's end, or later are put there, those before
+    begin_ns at it. Returns (clients done, events filled): with fewer clients than there are, the room was short; go on there.
+    """
+    for index in range(first, len(flows)):
+        renewal, flow = renewals[index], flows[index]
+        wait, number, sent = renewal["wait"], renewal["next_gap"], renewal["sent"]
+        length = flow["length"]
+        room = True
+        while wait < length:
+            seconds = to_seconds(flow["before"] + wait, flow["seconds_per_request"], flow["pause_at_s"], flow["pause_s"])
+            arrival = max(offset_ns(seconds, last_ns), begin_ns)
+            room = filled < len(times)
+            if arrival >= until_ns or not room:
+                break
+            times[filled] = ((arrival - begin_ns) << EVENT_BITS) | filled
+            events[filled]["client"] = index
+            events[filled]["request_id"] = (flow["client_id"] << _CLIENT_SHIFT) + sent
+            filled += 1
+            sent += 1
+            wait += gap(renewal, number)
+            number += 1
+        renewal["wait"] = wait
+        renewal["next_gap"] = number
+        renewal["sent"] = sent
+        if not room:
+            return index, filled
+    return len(flows), filled
+
+
+@kernel
+def in_time_order(times: np.ndarray, spare: np.ndarray, counts: np.ndarray, digits: int) -> None:
+    """Sort the first len(spare) of `times` by their `digits` lowest digits above the event number: radix sort, stable.
+
+    counts: int64 [2048], room for counting one digit of 11 bits.
+    """
+    count = len(spare)
+    for digit in range(digits):
+        shift = EVENT_BITS + digit * DIGIT_BITS
+        counts[:] = 0
+        for i in range(count):
+            counts[(times[i] >> shift) & (len(counts) - 1)] += 1
+        place = 0
+        for value in range(len(counts)):
+            place, counts[value] = place + counts[value], place
+        for i in range(count):
+            value = (times[i] >> shift) & (len(counts) - 1)
+            spare[counts[value]] = times[i]
+            counts[value] += 1
+        for i in range(count):
+            times[i] = spare[i]
+
+
+@kernel
+def to_seconds(operational: Number, seconds_per_request: Number, pause_at_s: Number, pause_s: Number) -> Number:
+    """Seconds into a window at which its cumulative rate is `operational`: the pause, in which it is flat, comes on top."""
+    sending = operational * seconds_per_request
+    return sending + pause_s * (sending >= pause_at_s)
+
+
+@kernel
+def offset_ns(seconds: Number, last_ns: int) -> Number:
+    """Whole nanoseconds, at most last_ns."""
+    return np.int64(np.minimum(np.floor(seconds * _NS_PER_S), last_ns))
