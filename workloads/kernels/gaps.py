@@ -10,7 +10,7 @@ from workloads.jit import compiler
 
 from .numbers import Number, central_quantile, far_quantile, log, outer_quantile, power, tail_distance, uniform
 
-kernel, template = compiler(__name__)
+_, kernel, _ = compiler(__name__)
 
 EXPONENTIAL, GAMMA, WEIBULL = 0, 1, 2
 ATTEMPT_BITS = 6  # a gamma draw is rejected with probability below 0.05, 64 times in a row never
