@@ -21,7 +21,7 @@ from workloads.arrivals import (
     to_seconds,
     weibull_shape,
 )
-from workloads.renewal import Renewal
+from workloads.renewal import Renewal, Renewals
 
 families = st.sampled_from([(EXPONENTIAL, 1.0), (GAMMA, 0.3), (GAMMA, 4.0), (WEIBULL, 0.5), (WEIBULL, 2.0)])
 CASES = [(EXPONENTIAL, 1.0), (GAMMA, 0.25), (GAMMA, 1.0), (GAMMA, 5.0), (WEIBULL, 0.6), (WEIBULL, 1.7)]
@@ -33,6 +33,15 @@ def gaps_like(is_weibull: bool, shape: float) -> excess.Gaps:
 
 def gaps_of(family: int, shape: float, count: int = 200_000) -> np.ndarray:
     return np.diff(Renewal(3, 8).advance(float(count), family, shape))
+
+
+def counts_of(clients: int, pieces: list[tuple[float, int, float]]) -> np.ndarray:
+    """Arrivals of each client in the last of these pieces: length, family and shape."""
+    renewals, everyone = Renewals(2, np.arange(clients)), np.arange(clients)
+    for length, family, shape in pieces:
+        renewals.enter(everyone, np.full(clients, family), np.full(clients, shape))
+        counts = np.array([len(renewals.advance(client, length)) for client in everyone])
+    return counts
 
 
 @pytest.mark.parametrize(("family", "shape"), CASES)
@@ -80,24 +89,20 @@ def test_a_shorter_window_holds_the_first_arrivals_bit_for_bit(family, length, s
 @pytest.mark.parametrize(("family", "shape"), [(EXPONENTIAL, 1.0), (GAMMA, 0.2), (WEIBULL, 0.5), (GAMMA, 6.0)])
 @pytest.mark.parametrize("length", [0.3, 5.0])
 def test_counts_are_unbiased_from_the_first_window_on(family: int, shape: float, length: float) -> None:
-    counts = np.array([len(Renewal(seed, 4).advance(length, family, shape)) for seed in range(2000)])
+    counts = counts_of(2000, [(length, family, shape)])
     assert abs(counts.mean() - length) < 4 * counts.std() / math.sqrt(len(counts))
 
 
 def test_counts_stay_unbiased_where_gaps_grow_burstier() -> None:
     """An hour whose shape falls from 4 to 0.15: a wait carried in seconds would add some three requests."""
-    counts = []
-    for seed in range(2000):
-        renewal = Renewal(seed, 4)
-        renewal.advance(20.0, GAMMA, 4.0)
-        counts.append(len(renewal.advance(20.0, GAMMA, 0.15)))
+    counts = counts_of(2000, [(20.0, GAMMA, 4.0), (20.0, GAMMA, 0.15)])
     assert abs(np.mean(counts) - 20.0) < 4 * np.std(counts) / math.sqrt(len(counts))
 
 
 @pytest.mark.parametrize(("family", "shape"), [(GAMMA, 0.25), (WEIBULL, 0.7), (GAMMA, 4.0)])
 def test_count_variance_is_that_of_a_renewal(family: int, shape: float) -> None:
     """Asymptotically n cv² (Cox 1962, ch. 4), here over 1000 expected requests; 4 sd of the estimate are 15 %."""
-    counts = np.array([len(Renewal(2, client).advance(1000.0, family, shape)) for client in range(1500)])
+    counts = counts_of(1500, [(1000.0, family, shape)])
     cv = float(gap_cv(np.array([family]), np.array([shape]))[0])
     assert counts.var() == pytest.approx(1000 * cv * cv, rel=0.17)
 

@@ -16,7 +16,8 @@ NS = 10**9
 
 @functools.cache
 def source() -> Stream:
-    return compose(ClientPool.load("deepseek-r1"), "8h", "150min", rate=12.0, seed=5)
+    rows = compose(ClientPool.load("deepseek-r1"), "8h", "150min", rate=12.0, seed=5).collect()
+    return Stream(9000.0, lambda: [rows])
 
 
 def stream_of(arrival_s: list[float], duration_s: float) -> Stream:

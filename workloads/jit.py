@@ -44,7 +44,7 @@ def compiler(module_name: str) -> Marks:
     that take functions as arguments.
 
     Entries are kept in the cache, with all that they call. Pieces become part of their callers, as calls with many arrays
-    would cost more than what they do. None counts references to arrays, which would be half of their time, so none may make
+    would cost more than what they do; from Python only their plain copies can be called. None counts references to arrays, which would be half of their time, so none may make
     or return arrays of its own.
     """
     if is_plain(module_name):
@@ -66,7 +66,13 @@ def compiler(module_name: str) -> Marks:
         finally:
             config.CACHE_DIR = before
 
-    kernel = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    def kernel(function: Any) -> Any:
+        piece = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+        resolve, unliteral = piece.get_call_template, numba.types.unliteral
+        # numba would compile a piece once more for every number that is written out in a call.
+        piece.get_call_template = lambda args, kws: resolve([unliteral(arg) for arg in args], kws)
+        return piece
+
     return Marks(entry, kernel, njit(inline="always", **options))
 
 

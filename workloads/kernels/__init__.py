@@ -5,7 +5,7 @@ and its arrivals in order), rows.py (lengths, and the rows of a stream). A formu
 arrays alike: `plain("workloads.kernels")` gives it to numpy, which composes streams too short to wait for a compiler.
 """
 
-from .gaps import ATTEMPT_BITS, EXPONENTIAL, GAMMA, WEIBULL, acceptance, gap, normal_quantile, proposal
+from .gaps import ATTEMPT_BITS, EXPONENTIAL, GAMMA, WEIBULL, acceptance, gap, normal_quantile, proposal, squeeze
 from .numbers import (
     GOLDEN,
     central_quantile,
@@ -48,6 +48,7 @@ __all__ = [
     "polynomial",
     "power",
     "proposal",
+    "squeeze",
     "tail_distance",
     "to_seconds",
     "tokens",

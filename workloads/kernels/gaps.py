@@ -10,7 +10,7 @@ from workloads.jit import compiler
 
 from .numbers import Number, central_quantile, far_quantile, log, outer_quantile, power, tail_distance, uniform
 
-kernel, template = compiler(__name__)
+_, kernel, _ = compiler(__name__)
 
 EXPONENTIAL, GAMMA, WEIBULL = 0, 1, 2
 ATTEMPT_BITS = 6  # a gamma draw is rejected with probability below 0.05, 64 times in a row never
@@ -46,8 +46,7 @@ def gamma_draw(renewal: Any, index: int) -> float:
         if root > 0.0:
             v = root * root * root
             u = uniform(renewal["accept_key"], counter)
-            # Marsaglia and Tsang's squeeze, U < 1 - 0.0331 x⁴, less a margin that no rounding of the test itself can reach.
-            if u < 0.999 - 0.0331 * (x * x) * (x * x) or log(u) < acceptance(x, d, v):
+            if u < squeeze(x) or log(u) < acceptance(x, d, v):
                 return d * v * boost
     return 0.0
 
@@ -62,6 +61,12 @@ def proposal(x: Number, d: Number) -> Number:
 def acceptance(x: Number, d: Number, v: Number) -> Number:
     """What ln U has to stay below for d v to be accepted: x²/2 + d (1 - v + ln v)."""
     return 0.5 * x * x + d * (1.0 - v + log(v))
+
+
+@kernel
+def squeeze(x: Number) -> Number:
+    """A U below it is accepted without asking: Marsaglia and Tsang's 1 - 0.0331 x⁴, less more than rounding can change."""
+    return 0.999 - 0.0331 * (x * x) * (x * x)
 
 
 @kernel

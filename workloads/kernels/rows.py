@@ -9,13 +9,13 @@ from workloads.jit import compiler
 from .numbers import Number, exp, power, uniform
 from .play import EVENT_BITS
 
-kernel, template = compiler(__name__)
+entry, kernel, _ = compiler(__name__)
 
 _SEQUENCE = (1 << 32) - 1  # the part of a request_id that counts within the client
 _EVENT = (1 << EVENT_BITS) - 1
 
 
-@kernel
+@entry
 def fill_rows(rows: np.ndarray, blank: np.ndarray, begin_ns: int, times: np.ndarray, events: np.ndarray) -> None:
     """Row i is blank[0] with the arrival times[i], counted from begin_ns, and what its EVENT says."""
     for i in range(len(rows)):
@@ -28,7 +28,7 @@ def fill_rows(rows: np.ndarray, blank: np.ndarray, begin_ns: int, times: np.ndar
         rows[i]["output_tokens"] = event["output_tokens"]
 
 
-@kernel
+@entry
 def fill_lengths(
     lengths: np.ndarray,
     events: np.ndarray,
