@@ -44,8 +44,8 @@ def compiler(module_name: str) -> Marks:
     that take functions as arguments.
 
     Entries are kept in the cache, with all that they call. Pieces become part of their callers, as calls with many arrays
-    would cost more than what they do; from Python only their plain copies can be called. None counts references to arrays, which would be half of their time, so none may make
-    or return arrays of its own.
+    would cost more than what they do; from Python only their plain copies can be called. None counts references to
+    arrays, which would be half of their time, so none may make or return arrays of its own.
     """
     if is_plain(module_name):
         return Marks(_leave, _leave, _leave)
@@ -62,7 +62,7 @@ def compiler(module_name: str) -> Marks:
         # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.
         before, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
         try:
-            return njit(cache=folder is not None, **options)(function)
+            return njit(cache=folder is not None, no_cfunc_wrapper=True, **options)(function)
         finally:
             config.CACHE_DIR = before
 
