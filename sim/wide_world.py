@@ -19,7 +19,7 @@ def widened(world: at.World, plan: Plan) -> at.World:
         slots=slots,
         keys=np.zeros((len(slots), 0), np.uint64),
         held=np.zeros((len(slots), 0), np.int32),
-        blocks=np.zeros((n, plan.num_blocks - 1 if has_blocks else 0, at.BLOCK_COLUMNS), np.int64),
+        blocks=np.zeros((n, plan.num_blocks - 1 if has_blocks else 0), at.BLOCK),
         batches=np.zeros((n, 2, engine.max_num_seqs, at.BATCH_COLUMNS), np.int64),
         encoders=np.zeros((n, items, at.ENCODER_COLUMNS), np.int64),
         marks=np.zeros((len(slots), 0, at.MARK_COLUMNS), np.int64),
