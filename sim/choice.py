@@ -66,9 +66,8 @@ def choose_engine(
         why += "; the router's own Python chooses"
     if not can_compile():
         return Choice("fast", f"{why}; plain Python, as numba is switched off", Kernels(family, False)), windows
-    is_ready, cost = is_loaded(f"{KERNELS}.{family}"), is_warm(KERNELS, f"play_{family}")
-    few = FEW_WARM if cost else FEW_COLD
-    if not is_ready:
+    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}"):
+        few = FEW_WARM if is_warm(KERNELS, f"play_{family}") else FEW_COLD
         count, windows = _count(windows, few)
         if count <= few:
             return Choice("fast", f"{why}; plain Python, as the run is short", Kernels(family, False)), windows

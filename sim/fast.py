@@ -46,6 +46,7 @@ class FastRun:
         is_python = not isinstance(job.router, str)
         self._python_router: Any = copy.deepcopy(job.router) if is_python else None
         code = at.GIVEN if is_python else at.ROUTERS.index(job.router)
+        self._family = kernels.family
         self._is_wide = kernels.family != "aggregate"
         self._traces = Traces(job.probe) if job.probe is not None else None
         keeps = tables.keep_steps, self._traces is not None
@@ -65,7 +66,8 @@ class FastRun:
             self._end_stuck()
         self._drain(at.NEVER)
         counts, gaps = self.world.counts, self.world.gaps
-        self.tables.step_count = int(counts[at.FORMED] + counts[at.STRETCHED])
+        self.tables.paths = {self._family: int(counts[at.FORMED]), "stretch": int(counts[at.STRETCHED])}
+        self.tables.step_count = sum(self.tables.paths.values())
         self.tables.gaps = {int(index): int(gaps[index]) for index in np.flatnonzero(gaps)}
 
     def _feed(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
@@ -150,9 +152,7 @@ class FastRun:
         counts, world = self.world.counts, self.world
         if count := int(counts[at.RECORD_COUNT]):
             rows = world.records[:count]
-            rank = _RANKS[rows["finish_reason"]]
-            order = np.lexsort((rows["instance_id"], rank, rows["finish_ns"]))
-            self.tables.requests_left(rows[order])
+            self.tables.requests_left(_in_order(rows) if self.tables.wants_order else rows)
             counts[at.RECORD_COUNT] = 0
         if self._traces is not None:
             self._take_traces()
@@ -176,6 +176,16 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    """RECORD rows in order of leaving: by time, at one instant by rank and instance, else as the instance wrote them."""
+    finish_ns = rows["finish_ns"]
+    order = np.argsort(finish_ns)
+    ordered = finish_ns[order]
+    if np.any(ordered[1:] == ordered[:-1]):
+        order = np.lexsort((rows["instance_id"], _RANKS[rows["finish_reason"]], finish_ns))
+    return rows[order]
 
 
 class WorldViews(Sequence[InstanceView]):

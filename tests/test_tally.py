@@ -14,7 +14,7 @@ from experiments.folder import finite
 from sim import RECORD, Cluster, Engine, Result, Slo, simulate
 from sim.distribution import Distribution
 from sim.latency import NO_GAP, good_requests, latencies_ns
-from sim.probes import Tables
+from sim.probes import Kept, Tables
 from sim.request import CUT, FAILED, LENGTH, REJECTED, STEP, STOP
 from sim.tally import KEPT, Tally
 from tests.cases import AffineCost, shared_streams, small_clusters, small_requests
@@ -207,7 +207,7 @@ def test_rows_look_the_same_one_by_one_and_in_arrays(data, table, chunk_rows):
         found = []
         for batches in ([table[i : i + 1] for i in range(len(table))], split(data.draw, table), [table]):
             sink = Collector()
-            tables = Tables(False, [sink])
+            tables = Tables(False, Kept(RECORD), [sink])
             for batch in batches:
                 if len(batch) == 1:
                     tables.request_left(batch[0].item())
@@ -224,7 +224,7 @@ def test_rows_look_the_same_one_by_one_and_in_arrays(data, table, chunk_rows):
 def test_steps_given_in_arrays_and_one_by_one_are_one_table():
     steps = np.zeros(5, STEP)
     steps["start_ns"] = np.arange(5)
-    tables = Tables(True)
+    tables = Tables(True, Kept(RECORD))
     tables.step_ended(steps[0].item())
     tables.steps_ended(steps[1:4])
     tables.step_ended(steps[4].item())

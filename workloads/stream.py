@@ -29,6 +29,8 @@ __all__ = [
     "out_segment",
 ]
 
+_PIECE_ROWS = 1 << 12
+
 Ids = TypeVar("Ids", int, np.ndarray)
 
 NS_PER_S = 1_000_000_000
@@ -142,7 +144,8 @@ def check_stream(rows: np.ndarray, max_tokens: int = MAX_TOKENS) -> None:
     """Raises WorkloadError with row, column and value where a STREAM array is not one; lists up to ten mistakes."""
     if rows.dtype != STREAM:
         raise WorkloadError(f"expected an array of dtype STREAM, got columns {list(rows.dtype.names or [])}")
-    raise_all(stream_mistakes(rows, lambda row: f"row {row}", max_tokens))
+    if not _is_sound(rows, max_tokens):
+        raise_all(stream_mistakes(rows, lambda row: f"row {row}", max_tokens))
 
 
 def stream_mistakes(rows: np.ndarray, place: Callable[[int], str], max_tokens: int = MAX_TOKENS) -> list[str]:
@@ -156,6 +159,18 @@ def stream_mistakes(rows: np.ndarray, place: Callable[[int], str], max_tokens: i
         for name, wrong, expected in found
         for row in np.flatnonzero(wrong)[: MOST_MISTAKES + 1]
     ]
+
+
+def _is_sound(rows: np.ndarray, max_tokens: int) -> bool:
+    """Whether `stream_mistakes` would find nothing, much sooner: piece by piece, so that columns stay in the cache."""
+    for start in range(0, len(rows), _PIECE_ROWS):
+        piece = rows[max(start - 1, 0) : start + _PIECE_ROWS]
+        if any(piece[name].min() < least for name, least in _LEAST.items()) or _out_of_order(piece).any():
+            return False
+        if any(piece[name].max() > max_tokens for name in TOKEN_COLUMNS):
+            return False
+    ids = np.sort(rows["request_id"])
+    return not np.any(ids[1:] == ids[:-1])
 
 
 def _cut(blocks: Iterable[np.ndarray], window_ns: int, duration_ns: int) -> Iterator[np.ndarray]:
