@@ -16,6 +16,7 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ GENERAL = Engine(long_prefill_token_threshold=8192)  # as large as the budget: i
 INSTANCES = 64
 
 
-def poisson(n: int, rate_rps: float, seed: int = 1) -> np.ndarray:
-    """STREAM rows of the benchmark's workload."""
+def poisson(n: int, rate_rps: float, seed: int = 1) -> Stream:
+    """The benchmark's workload."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(n, STREAM)
     rows["arrival_ns"] = (np.cumsum(rng.exponential(1.0 / rate_rps, n)) * 1e9).astype("i8")
@@ -43,7 +44,7 @@ def poisson(n: int, rate_rps: float, seed: int = 1) -> np.ndarray:
     for name, mean in (("input_tokens", 512), ("output_tokens", 256)):
         draws = rng.lognormal(np.log(mean) - 0.5 * 0.8**2, 0.8, n)
         rows[name] = np.clip(draws, 1, 4096).astype("i4")
-    return rows
+    return Stream(float(rows["arrival_ns"][-1] + 1) / 1e9, partial(iter, [rows]), is_checked=True)
 
 
 def multi_turn(n: int) -> Stream:

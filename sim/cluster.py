@@ -157,7 +157,7 @@ def simulate(
             ending.callback(sink.close)
         tables = Tables(keep_steps, tally, [*([kept] if kept else []), *sinks])
         run = _new_run(choice, stream, plan, Job(cluster.instances, cluster.router, seed, probe, use_stretches), tables)
-        run.play(checked(windows, progress), watch)
+        run.play(checked(windows, progress, getattr(stream, "is_checked", False)), watch)
         tables.flush()
     return Result(
         tally,

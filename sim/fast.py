@@ -4,6 +4,7 @@ It returns what the reference engine returns, bit for bit.
 """
 
 import copy
+from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
 from importlib import import_module
 from typing import Any
@@ -81,7 +82,7 @@ class FastRun:
                     self.world = more_columns(self.world, self.plan, piece)
                 for look_ns in looks.until(int(piece["arrival_ns"][-1])):
                     yield Moment(env, look_ns - env.now_ns, CONTROL)
-                    stop = int(np.searchsorted(piece["arrival_ns"], look_ns))
+                    stop = bisect_left(piece["arrival_ns"], look_ns)
                     self._arrive(piece[cursor:stop], look_ns)
                     cursor = stop
                     looks.look(look_ns, self.views)

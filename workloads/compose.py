@@ -50,7 +50,7 @@ def compose(
     factor = _factor(rate, scale, native_rps)
     composition = Composition(pool, chosen, factor, start_s, duration_s, _checked_seed(seed))
     requests = native_rps * factor * duration_s
-    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps))
+    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps), is_checked=True)
 
 
 def _blocks(composition: Composition, requests: float) -> Iterator[np.ndarray]:

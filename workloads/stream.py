@@ -6,6 +6,7 @@ and consumed in windows, and can be gone through any number of times.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,7 +94,8 @@ class Stream:
 
     `description` holds plain values (numbers, texts, lists) that the files of a run can quote. `segments` and `items`
     are the SEGMENTS and ITEMS of the whole stream, into which every row's slices point; both are empty where no prompt
-    shares anything, or no source says what.
+    shares anything, or no source says what. `is_checked`: its rows pass `check_stream` wherever they are cut, as those of
+    this package's own sources do, so that who plays them need not look again.
     """
 
     duration_s: float
@@ -101,6 +103,7 @@ class Stream:
     description: dict[str, Any] = field(default_factory=dict)
     segments: np.ndarray = field(default_factory=partial(np.empty, 0, SEGMENTS), repr=False, compare=False)
     items: np.ndarray = field(default_factory=partial(np.empty, 0, ITEMS), repr=False, compare=False)
+    is_checked: bool = field(default=False, compare=False)
 
     def windows(self, window_s: float = 60.0) -> Iterator[np.ndarray]:
         """STREAM arrays sorted by (arrival_ns, request_id), the k-th with the arrivals in [k·window_s, (k+1)·window_s).
@@ -180,7 +183,7 @@ def _cut(blocks: Iterable[np.ndarray], window_ns: int, duration_ns: int) -> Iter
     for block in blocks:
         rows = block
         while len(rows) and rows["arrival_ns"][-1] >= end_ns and end_ns < duration_ns:
-            split = int(np.searchsorted(rows["arrival_ns"], end_ns))
+            split = bisect_left(rows["arrival_ns"], end_ns)  # numpy's own search would copy the column
             yield _joined([*pieces, rows[:split]])
             pieces, rows = [], rows[split:]
             end_ns = min(end_ns + window_ns, duration_ns)
