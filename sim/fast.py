@@ -4,8 +4,10 @@ It returns what the reference engine returns, bit for bit.
 """
 
 import copy
+import logging
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -24,9 +26,10 @@ from sim.router import InstanceView, checked_choice
 from sim.traces import Traces
 from sim.wide_world import more_columns, widened
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
-from workloads.jit import plain
+from workloads.jit import is_warm, plain
 from workloads.stream import STREAM
 
+log = logging.getLogger("servecast")
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
 _RANKS = np.zeros(len(FINISH_REASONS), np.int8)
@@ -39,6 +42,8 @@ class FastRun:
     """One run by a family of kernels, from its first window to its last request."""
 
     def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables, kernels: Kernels):
+        if kernels.is_compiled and not is_warm(KERNELS, f"play_{kernels.family}"):
+            _tell_of_compiler(kernels.family)
         package = KERNELS if kernels.is_compiled else plain(KERNELS).__name__
         self._kernels = import_module(f"{package}.{kernels.family}")
         self._play = getattr(self._kernels, f"play_{kernels.family}")
@@ -177,6 +182,12 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+@cache
+def _tell_of_compiler(family: str) -> None:
+    """Nobody waits without knowing for what; once in a process."""
+    log.warning("compiling the %s kernels, once: some 15 s ('servecast doctor --warm' does it beforehand)", family)
 
 
 def _in_order(rows: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ Long streams are played by compiled kernels (compiled.py), short ones by numpy (
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from workloads.units import parse_duration_s
 
 # A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
 FEW_REQUESTS, MANY_REQUESTS = 500_000, 4_000_000
+log = logging.getLogger("servecast")
 
 
 def compose(
@@ -68,7 +70,11 @@ def _is_for_kernels(requests: float) -> bool:
         return False
     from workloads.compiled import kernels_warm
 
-    return requests >= MANY_REQUESTS or kernels_warm()
+    if kernels_warm():
+        return True
+    if requests >= MANY_REQUESTS:
+        log.warning("compiling the workload kernels, once: some 4 s ('servecast doctor --warm' does it beforehand)")
+    return requests >= MANY_REQUESTS
 
 
 def _description(of: Composition, native_rps: float) -> dict[str, Any]:
