@@ -88,7 +88,7 @@ def family_of(engine: FullEngine, stream: object) -> tuple[str, str]:
     if found := [name for name, is_set in others.items() if is_set]:
         return "general", f"request by request, because of {', '.join(found)}"
     if engine.enable_prefix_caching and len(getattr(stream, "segments", ())):
-        return "general", "request by request, as prompts share text"
+        return "pool", "in constant time per iteration, over real blocks, as prompts share text"
     return "aggregate", "in constant time per iteration"
 
 

@@ -6,6 +6,7 @@ and after that until the room is needed, oldest first (`vllm/v1/core/encoder_cac
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from sim.prompt import Item
 from sim.request import Request
@@ -57,10 +58,10 @@ class EncoderCache:
             self._unreferenced[identity] = tokens
             self.reachable += tokens
 
-    def let_go_all(self, request: Request) -> None:
-        """The request ended or was preempted."""
+    def let_go_all(self, request: Request, but: Collection[int] = ()) -> None:
+        """The request ended or was preempted, or is not admitted and keeps the items it held before: in their order."""
         for item in request.items:
-            if item.identity in request.items_held:
+            if item.identity in request.items_held and item.identity not in but:
                 self.let_go(request, item.identity)
 
     def let_go_finished(self, request: Request) -> None:

@@ -230,8 +230,7 @@ class _Round:
                 aside.append(waiting.pop())
                 continue
             if not self._has_room(request, computed + tokens, hit):
-                for identity in request.items_held - held:
-                    self.encoder.let_go(request, identity)
+                self.encoder.let_go_all(request, held)
                 break
             waiting.pop()
             running.append(request)

@@ -10,22 +10,16 @@ _FEWEST_COLUMNS = 8
 
 def widened(world: at.World, plan: Plan) -> at.World:
     """A world in which requests are looked at one by one; `more_columns` makes room for what each of them holds."""
-    engine, n, settings = plan.engine, len(world.instances), world.settings
-    width, usable = world.instances.shape[1], plan.num_blocks - 1
-    if engine.enable_prefix_caching:
-        tables = ((at.BUCKETS, at.BUCKETS_SIZE, usable), (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, 2 * usable))
-        for place, size, least in tables:
-            settings[place], settings[size] = width, 1 << max(least - 1, 1).bit_length()
-            width += settings[size]
+    engine, n = plan.engine, len(world.instances)
+    has_blocks = engine.enable_prefix_caching
     items = min(len(np.unique(world.items["item_id"])), engine.encoder_cache_size)
     slots = np.zeros((len(world.slots), at.WIDE_SLOT_COLUMNS), np.int64)
     slots[:, at.NEXT] = world.slots[:, at.NEXT]
     return world._replace(
-        instances=np.zeros((n, width), np.int64),
         slots=slots,
         keys=np.zeros((len(slots), 0), np.uint64),
         held=np.zeros((len(slots), 0), np.int32),
-        blocks=np.zeros((n, usable if engine.enable_prefix_caching else 0, at.BLOCK_COLUMNS), np.int64),
+        blocks=np.zeros((n, plan.num_blocks - 1 if has_blocks else 0, at.BLOCK_COLUMNS), np.int64),
         batches=np.zeros((n, 2, engine.max_num_seqs, at.BATCH_COLUMNS), np.int64),
         encoders=np.zeros((n, items, at.ENCODER_COLUMNS), np.int64),
         marks=np.zeros((len(slots), 0, at.MARK_COLUMNS), np.int64),

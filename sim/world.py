@@ -46,7 +46,8 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
     for column, value in factors.items():
         settings[column] = value
     sizes = _FIRST_SIZES | ({at.RING_SIZE: 1 << plan.engine.max_num_seqs.bit_length()} if wish.is_wide else {})
-    instances = _aligned(wish.instances, _lay_out(settings, _regions(plan, sizes)), at.NONE)
+    has_blocks = wish.is_wide and plan.engine.enable_prefix_caching
+    instances = _aligned(wish.instances, _lay_out(settings, _regions(plan, sizes, has_blocks)), at.NONE)
     instances[:, : at.INSTANCE_COLUMNS] = 0
     instances[:, settings[at.PHASES] : settings[at.PHASES] + plan.engine.block_size] = 0
     instances[:, at.ID] = np.arange(wish.instances)
@@ -108,10 +109,11 @@ def wider_instances(world: at.World, plan: Plan, grows: int) -> at.World:
     settings = world.settings.copy()
     sizes = {size: int(settings[size]) for size in _FIRST_SIZES}
     sizes[grows] *= 2
-    regions = _regions(plan, sizes)
+    has_blocks = bool(settings[at.BUCKETS_SIZE])
+    regions = _regions(plan, sizes, has_blocks)
     instances = _aligned(len(world.instances), _lay_out(settings, regions), at.NONE)
     instances[:, : at.INSTANCE_COLUMNS] = world.instances[:, : at.INSTANCE_COLUMNS]
-    for place, size, columns in _regions(plan, {size: int(world.settings[size]) for size in _FIRST_SIZES}):
+    for place, size, columns in _regions(plan, {size: int(world.settings[size]) for size in _FIRST_SIZES}, has_blocks):
         old, new = int(world.settings[place]), int(settings[place])
         if grows == size == at.RING_SIZE:
             _spread_ring(world.instances[:, old : old + columns], instances[:, new : new + 2 * columns])
@@ -194,15 +196,27 @@ def _settings(plan: Plan, wish: Wish) -> np.ndarray:
     return settings
 
 
-def _regions(plan: Plan, sizes: dict[int, int]) -> list[tuple[int, int, int]]:
+def _regions(plan: Plan, sizes: dict[int, int], has_blocks: bool) -> list[tuple[int, int, int]]:
     """(setting of its place, setting of its size or NONE, columns) of every table in an instance's row."""
+    usable, seats = plan.num_blocks - 1, plan.engine.max_num_seqs
+    with_blocks = [
+        (at.BUCKETS, at.BUCKETS_SIZE, _power_of_two(usable)),
+        (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, _power_of_two(2 * usable)),
+        (at.ANSWERS, at.ANSWERS_SIZE, _power_of_two(seats)),
+    ]
     return [
         (at.PHASES, at.NONE, plan.engine.block_size),
         (at.WHEEL, at.NONE, at.WHEEL_SIZE),
         (at.RING, at.RING_SIZE, sizes[at.RING_SIZE]),
         (at.STACK, at.STACK_SIZE, 2 * sizes[at.STACK_SIZE]),
         (at.HOLES, at.HOLES_SIZE, 2 * sizes[at.HOLES_SIZE]),
+        *(with_blocks if has_blocks else []),
     ]
+
+
+def _power_of_two(least: int) -> int:
+    """The first power of two that is not below."""
+    return 1 << (least - 1).bit_length()
 
 
 def _lay_out(settings: np.ndarray, regions: list[tuple[int, int, int]]) -> int:

@@ -74,7 +74,9 @@ def grow(me, world, slot, tokens):
         return False
     if need > 0:
         if settings[at.CACHES]:
-            _take(me, world, slot, need)
+            blocks, held = world.blocks[me[at.ID]], world.held[slot]
+            for index in range(request[at.HELD], request[at.HELD] + need):
+                held[index] = take_block(me, world, blocks)
         me[at.FREE] -= need
         request[at.HELD] += need
         request[at.ROOM] += need * settings[at.BLOCK_SIZE]
@@ -119,19 +121,16 @@ def release(me, world, slot):
 
 
 @kernel
-def _take(me, world, slot, count):
-    """So many blocks from the head of the free queue, which has them; those with a key lose it."""
-    settings, blocks, held = world.settings, world.blocks[me[at.ID]], world.held[slot]
-    first = world.slots[slot, at.HELD]
-    for index in range(first, first + count):
-        block = at.NONE
-        while block == at.NONE:
-            block = me[settings[at.FREE_QUEUE] + (me[at.QUEUE_HEAD] & (settings[at.FREE_QUEUE_SIZE] - 1))]
-            me[at.QUEUE_HEAD] += 1
-        if blocks[block, at.CHAIN] != at.KEYLESS_BLOCK:
-            _forget(me, world, blocks, block)
-        blocks[block, at.REFERENCES] = 1
-        held[index] = block
+def take_block(me, world, blocks):
+    """The block at the head of the free queue, which has one; if it has a key it loses it. FREE is the caller's to lower."""
+    settings, block = world.settings, at.NONE
+    while block == at.NONE:
+        block = me[settings[at.FREE_QUEUE] + (me[at.QUEUE_HEAD] & (settings[at.FREE_QUEUE_SIZE] - 1))]
+        me[at.QUEUE_HEAD] += 1
+    if blocks[block, at.CHAIN] != at.KEYLESS_BLOCK:
+        _forget(me, world, blocks, block)
+    blocks[block, at.REFERENCES] = 1
+    return block
 
 
 @kernel

@@ -7,7 +7,15 @@ over which the head jumps. Holes stand in order. Without prefix caching only the
 """
 
 from . import layout as at
+from .cache import Cache
 from .compiler import kernel
+
+
+@kernel
+def needs(me, world, most):
+    """Room for the holes of so many admissions."""
+    settings = world.settings
+    return at.NEEDS_HOLES if settings[at.CACHES] and me[at.HOLE_COUNT] + most > settings[at.HOLES_SIZE] else at.DONE
 
 
 @kernel
@@ -49,15 +57,27 @@ def give_back(me, world, slot, held, keyed):
 
 
 @kernel
-def chain_left(me, world, slot):
-    """How many blocks a request that was preempted finds of what it gave back: what was given out since was its tail."""
+def find(me, world, slot):
+    """What a request that was preempted finds of what it gave back, all of it unheld: what was given out since was its tail."""
     rare = world.rare[slot]
-    return max(rare[at.CHAIN_TO] - max(rare[at.CHAIN_FROM], me[at.QUEUE_HEAD]), 0)
+    left = max(rare[at.CHAIN_TO] - max(rare[at.CHAIN_FROM], me[at.QUEUE_HEAD]), 0)
+    return left, left
+
+
+@kernel
+def grow(me, world, slot, tokens):
+    """Blocks of a prompt are like any others."""
+    take(me, world, blocks_for(world, tokens) - blocks_for(world, world.slots[slot, at.OFFSET]))
+
+
+@kernel
+def join(me, world, slot):
+    """And so are those of an answer."""
 
 
 @kernel
 def take_chain(me, world, slot, count):
-    """Take the blocks that `chain_left` found out of the middle of the queue; there must be room for a hole."""
+    """Take the blocks that `find` found out of the middle of the queue; there must be room for a hole."""
     me[at.FREE] -= count
     rare, holes = world.rare[slot], world.settings[at.HOLES]
     start, stop = rare[at.CHAIN_TO] - count, rare[at.CHAIN_TO]
@@ -79,3 +99,6 @@ def _move_to_front(me, holes):
     for k in range(2 * me[at.HOLE_COUNT]):
         me[holes + k] = me[holes + 2 * me[at.HOLE_FIRST] + k]
     me[at.HOLE_FIRST] = 0
+
+
+POSITIONS = Cache(needs, find, take_chain, grow, take, join, give_back, is_fixed=True)

@@ -38,7 +38,7 @@ class World(NamedTuple):
     blocks: np.ndarray  # [instances, num_blocks, BLOCK_COLUMNS], int64
     batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, by the lowest bit of their number
     encoders: np.ndarray  # [instances, different items, ENCODER_COLUMNS]: the encoder caches
-    marks: np.ndarray  # [slots, items of the request with the most, MARK_COLUMNS]
+    marks: np.ndarray = np.empty((0, 0, 0), np.int64)  # [slots, items of the request with the most, MARK_COLUMNS]
 
 
 # Of `settings`: the engine.
@@ -80,6 +80,8 @@ BUCKETS = 31
 BUCKETS_SIZE = 32
 FREE_QUEUE = 33
 FREE_QUEUE_SIZE = 34
+ANSWERS = 35
+ANSWERS_SIZE = 36
 SETTINGS = 40
 
 WHEEL_SIZE = 1024
@@ -187,8 +189,8 @@ NOTHING, SOMETHING = 0, 1
 HAS_COMPUTED = 1  # tokens computed or being computed
 AHEAD = 2  # answer tokens being computed and not known yet
 IN_FLIGHT = 3  # tokens of batches that have not come back
-ROOM = 7  # tokens that the KV blocks it holds have room for
-MOST = 8  # prompt and the longest answer asked for
+MOST = 7  # prompt and the longest answer asked for
+ROOM = 8  # tokens that the KV blocks it holds have room for
 COMMIT_AT = 9  # tokens at which one more block is full
 COMMITTED = 10  # blocks that can be found by others
 HELD = 11  # blocks held
@@ -206,6 +208,14 @@ ITEMS_START = 0
 ITEMS_COUNT = 1
 CHILD = 2  # of the heap of those who wait
 BACK = 3
+
+# Columns of `rare` in the pool family, besides LAST_TOKEN.
+PIECES_START = 1  # of the prompt, in `segments`
+PIECES_COUNT = 2
+NEXT_ANSWER = 3  # in the same bucket of those who decode
+
+# A column of an instance in the pool family.
+UNNAMED = 46  # blocks of decodes: the first of a list by PLACE
 
 # Columns of an instance in the general family. Those of a round, with BUDGET_LEFT, are what one call of the scheduler
 # works with.
@@ -231,7 +241,7 @@ BATCH_COLUMNS = 5
 # Columns of `blocks`.
 KEY = 0
 REFERENCES = 1
-PLACE = 2  # in the free queue
+PLACE = 2  # in the free queue; of a block of decodes, the next of that list
 CHAIN = 3  # the next block in the same bucket; NONE for the last one, KEYLESS_BLOCK for one that cannot be found
 BLOCK_COLUMNS = 4
 KEYLESS_BLOCK = -2

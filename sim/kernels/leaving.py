@@ -2,7 +2,7 @@
 
 from . import layout as at
 from .compiler import kernel
-from .freequeue import blocks_for, give_back
+from .freequeue import blocks_for
 from .gaps import longest_gap_since
 from .play import push_front
 from .running import drop_running, pop_running
@@ -35,7 +35,7 @@ def note_longest_gap(me, world, slot, gap_ns):
 
 
 @kernel
-def finish(me, world):
+def end_batch(cache, me, world):
     """The oldest batch in flight ends: who ends with it gives back seat and blocks, in the order in which they run."""
     settings, slots, ending = world.settings, world.slots, at.ENDING + ((me[at.BATCH] - me[at.FLIGHTS]) & 1)
     if me[ending] == at.NONE:
@@ -51,7 +51,7 @@ def finish(me, world):
             me[at.WAITING] -= 1
         else:
             held = blocks_for(world, limit if flags & at.OVERRUNS else limit - 1)
-            give_back(me, world, slot, held, (limit - 1) >> settings[at.BLOCK_SHIFT])
+            cache.give_back(me, world, slot, held, (limit - 1) >> settings[at.BLOCK_SHIFT])
             drop_running(me, world, slot)
         leave(me, world, slot, me[at.END], limit - world.lives[slot]["input_tokens"])
     return at.DONE
@@ -75,7 +75,7 @@ def _sort_by_seat(me, world, ending):
 
 
 @kernel
-def preempt_last(me, world):
+def preempt_last(cache, me, world):
     """The last of those who run loses its blocks and goes back to the head of the queue. Returns its slot.
 
     Whose last token is in flight does not come back: it counts as waiting until that batch ends. Keyed are the blocks
@@ -99,7 +99,7 @@ def preempt_last(me, world):
         is_fresh = slots[slot, at.FIRST_GAP] == me[at.BATCH]
         known = computed - 1 if settings[at.DEPTH] == 2 and not is_fresh else computed
         _preempt_decode(me, world, slot, computed)
-    give_back(me, world, slot, blocks_for(world, computed), known >> settings[at.BLOCK_SHIFT])
+    cache.give_back(me, world, slot, blocks_for(world, computed), known >> settings[at.BLOCK_SHIFT])
     return slot
 
 

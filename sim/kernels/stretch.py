@@ -6,20 +6,20 @@ which somebody ends, at a shortage of blocks, and where the time is up.
 
 from . import layout as at
 from .compiler import kernel
-from .freequeue import blocks_for, chain_left, take
+from .freequeue import blocks_for
 from .gaps import push_gap
 from .running import trace_decodes
 from .steps import bin_floor, bin_of, note_step, stamp_traces, step_ticks
 
 
 @kernel
-def stretch(me, world, until_ns):
+def play_stretch(cache, me, world, until_ns):
     """Play as many such batches as there are up to `until_ns`; the state is that between the end of one and the next plan.
 
     Asynchronous, one of them stays in flight: planned at `now`, it begins when the last one ends.
     """
     settings, counts = world.settings, world.counts
-    if not _is_closed(me, world):
+    if not _is_closed(cache, me, world):
         return at.DONE
     is_async, decodes, batch, context = settings[at.DEPTH] == 2, me[at.DECODES], me[at.BATCH], me[at.CONTEXT]
     now_ns, last_ns, free, gap_ns = me[at.NOW], me[at.LAST_END], me[at.FREE], 0
@@ -48,14 +48,14 @@ def stretch(me, world, until_ns):
     if batch > me[at.BATCH]:
         counts[at.STRETCHED] += batch - me[at.BATCH]
         push_gap(me, world, batch - 1, gap_ns)
-        take(me, world, me[at.FREE] - free)
+        cache.take(me, world, me[at.FREE] - free)
         me[at.BATCH], me[at.CONTEXT], me[at.NOW] = batch, context, now_ns
         me[at.END] = me[at.LAST_END] = last_ns
     return at.DONE
 
 
 @kernel
-def _is_closed(me, world):
+def _is_closed(cache, me, world):
     """Whether all who run decode, nobody is about to end, and nobody can join before somebody leaves."""
     settings, decodes = world.settings, me[at.DECODES]
     if decodes == 0 or me[at.PARTIAL] != at.NONE or me[at.ENDING] != at.NONE or me[at.ENDING + 1] != at.NONE:
@@ -64,9 +64,11 @@ def _is_closed(me, world):
         return False
     if me[at.HEAD] == at.NONE or me[at.RUNNING] >= settings[at.SEATS] or decodes >= settings[at.BUDGET]:
         return True
+    if not cache.is_fixed:
+        return False
     # Blocks go to the decodes, and what they take of the head's own cached ones raises its need by as much.
-    head = me[at.HEAD]
-    return not has_room(me, world, head, chain_left(me, world, head), settings[at.BUDGET] - decodes)
+    hit, unheld = cache.find(me, world, me[at.HEAD])
+    return not has_room(me, world, me[at.HEAD], hit, hit - unheld, settings[at.BUDGET] - decodes)
 
 
 @kernel
@@ -100,11 +102,11 @@ def _keep(me, world, start_ns, end_ns, free):
 
 
 @kernel
-def has_room(me, world, slot, hit, budget):
-    """The admission gate. The blocks of a hit of one's own stand in the free queue, so they neither help nor hurt."""
+def has_room(me, world, slot, hit, held, budget):
+    """The admission gate. Of the blocks of a hit, those that others hold help; those that nobody holds leave the free queue."""
     settings, tokens = world.settings, world.slots[slot, at.TOKENS]
     if settings[at.RESERVES] == 0:
         computed = hit << settings[at.BLOCK_SHIFT]
         tokens = computed + min(tokens - computed, budget)
     spare = settings[at.WATERMARK] if me[at.RUNNING] else 0
-    return blocks_for(world, tokens) + spare <= me[at.FREE]
+    return blocks_for(world, tokens) - held + spare <= me[at.FREE]
