@@ -16,7 +16,7 @@ from workloads.jit import can_compile, is_loaded, is_warm
 
 ENGINES = ("auto", "reference", "fast")
 KERNELS = "sim.kernels"
-FAMILIES = ("aggregate", "general")
+FAMILIES = ("aggregate", "pool", "general")
 """Of kernels: the modules of sim.kernels that play runs."""
 FEW_WARM, FEW_COLD = 2_000, 50_000
 """Requests that plain Python plays sooner than compiled code is loaded, or made: see docs/speed.md."""
