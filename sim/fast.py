@@ -56,7 +56,7 @@ class FastRun:
         self._is_wide = kernels.family != "aggregate"
         self._traces = Traces(job.probe) if job.probe is not None else None
         keeps = tables.keep_steps, self._traces is not None
-        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *prompts.tables))
+        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *map(_own, prompts.tables)))
         if self._is_wide:
             self.world = widened(self.world, plan)
             self._kernels.open_instances(self.world)
@@ -80,7 +80,7 @@ class FastRun:
         """Piece by piece, up to each control time and to the piece's last arrival: what is before it, then what is at it."""
         env, looks = self.env, Looks(watch)
         for window in windows:
-            rows = np.require(window, requirements=["C", "W"])  # one type for the kernels, whatever the array came from
+            rows = _own(window)
             for start in range(0, len(rows), PIECE_ROWS):
                 piece, cursor = rows[start : start + PIECE_ROWS], 0
                 if self._is_wide:
@@ -182,6 +182,11 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+def _own(table: np.ndarray) -> np.ndarray:
+    """One type for the kernels, whatever an array came from: dense, and not read-only."""
+    return np.require(table, requirements=["C", "W"])
 
 
 @cache
