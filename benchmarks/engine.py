@@ -1,31 +1,41 @@
-"""`python -m benchmarks.engine`: how many requests per CPU second the engine plays, and what an iteration costs.
+"""`python -m benchmarks.engine`: how many requests per CPU second the engines play.
 
-Poisson arrivals, lognormal lengths of mean 512 in and 256 out (sigma 0.8), every answer ending by a stop token,
-Llama-3.1-8B on H100 by its shipped table, at a share of the saturated rate, with vLLM's default settings unless the name
-says "plain" (no prefix cache, no asynchronous scheduling). `ratio_to_reference` compares with the same run without
-stretches, every iteration formed by the scheduler. Each line: name, cpu_s, requests, requests_per_cpu_s,
-ratio_to_reference, peak_rss_mb; the last lines: microseconds of CPU per iteration, scheduler and bookkeeping together, at a
-number of running requests.
+Poisson arrivals, log-normal lengths of mean 512 in and 256 out (sigma 0.8), every answer ending by a stop token,
+Llama-3.1-8B on H100 by its shipped table, vLLM's default settings, at a share of the saturated rate. Then conversations
+that share prompts, the general kernels on the first workload, a router in Python, and a tick of control in every
+simulated second. `--day` adds a day of 86.4 million requests of 2,000 clients on 64 instances, generated and simulated.
+
+Each line: name, cpu_s, requests, requests_per_cpu_s, ratio_to_reference (of that to the reference engine's on one instance
+at 70 % load, measured in the same run), peak_rss_mb, and the share of iterations on each path. Kernels are compiled
+before the first line, which says how long that took.
 """
 
 import argparse
 import json
 import resource
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from sim import Cluster, Engine, simulate
-from workloads import concurrency
+from sim import Cluster, Engine, Result, simulate
+from sim.router import ShortestQueue
+from workloads import Stream, compose
+from workloads.conversations import conversations
 from workloads.stream import STREAM
 
 SATURATION_RPS = 34.6
 """Of one instance in this setting, measured by this engine at an arrival rate of 60 requests/s."""
-PLAIN = Engine(enable_prefix_caching=False, async_scheduling=False)
+H100 = Cluster(gpu="h100", model="llama-3.1-8b")
+GENERAL = Engine(long_prefill_token_threshold=8192)  # as large as the budget: it changes nothing but the kernels
+INSTANCES = 64
 
 
-def stream(n: int, rate_rps: float, seed: int = 1) -> np.ndarray:
-    """STREAM rows of the benchmark's workload."""
+def poisson(n: int, rate_rps: float, seed: int = 1) -> Stream:
+    """The benchmark's workload."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(n, STREAM)
     rows["arrival_ns"] = (np.cumsum(rng.exponential(1.0 / rate_rps, n)) * 1e9).astype("i8")
@@ -34,47 +44,117 @@ def stream(n: int, rate_rps: float, seed: int = 1) -> np.ndarray:
     for name, mean in (("input_tokens", 512), ("output_tokens", 256)):
         draws = rng.lognormal(np.log(mean) - 0.5 * 0.8**2, 0.8, n)
         rows[name] = np.clip(draws, 1, 4096).astype("i4")
-    return rows
+    return Stream(float(rows["arrival_ns"][-1] + 1) / 1e9, partial(iter, [rows]), is_checked=True)
 
 
-def measure(n: int, cluster: Cluster, load: float, use_stretches: bool) -> tuple[float, int]:
-    """CPU seconds and steps of one run."""
-    rows = stream(n, load * SATURATION_RPS * cluster.instances)
+def multi_turn(n: int) -> Stream:
+    """Conversations of four turns behind one system prompt: prompts of 1,700 tokens in the mean, answers of 200."""
+    return conversations(n // 4, 4, 100.0, 1000, (200, 400), (100, 300), (100, 300), 20.0)
+
+
+class Tick:
+    """A control tick that does nothing."""
+
+    period_s = 1.0
+
+    def look(self, now_ns: int, views: object) -> None:
+        """Nothing."""
+
+
+class Bench:
+    """The lines, and the reference that they are compared with."""
+
+    def __init__(self, reference_requests: int):
+        rows = poisson(reference_requests, 0.7 * SATURATION_RPS)
+        self.reference_rps = 0.0
+        self.reference_rps = self.line("reference, 1 instance, 70 % load", rows, H100, engine="reference")
+
+    def line(self, name: str, stream: Any, cluster: Cluster, **options: Any) -> float:
+        """Play a stream and print what it took; returns requests per CPU second."""
+        start = time.process_time()
+        result = simulate(stream, cluster, keep_steps=False, keep_records=False, **options)
+        cpu_s = time.process_time() - start
+        self.tell(name, cpu_s, result)
+        return len(result.tally) / cpu_s
+
+    def tell(self, name: str, cpu_s: float, result: Result, **more: Any) -> None:
+        """Print a line."""
+        rps = len(result.tally) / cpu_s
+        line = {
+            "name": name,
+            "cpu_s": round(cpu_s, 3),
+            "requests": len(result.tally),
+            "requests_per_cpu_s": round(rps),
+            "ratio_to_reference": round(rps / (self.reference_rps or rps), 1),
+            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "paths": {path: round(count / result.step_count, 3) for path, count in result.paths.items()},
+        }
+        print(json.dumps(line | more), flush=True)
+
+
+def warm() -> None:
+    """Have all kernels compiled, or loaded, and say what that took."""
     start = time.process_time()
-    result = simulate(rows, cluster, keep_steps=False, use_stretches=use_stretches)
-    return time.process_time() - start, result.step_count
-
-
-def step_us(running: int) -> float:
-    """CPU microseconds of an iteration with so many running, without stretches."""
-    source = concurrency(running, 512, 256, duration=20.0)
-    start = time.process_time()
-    result = simulate(source, Cluster(gpu="h100", model="llama-3.1-8b"), keep_steps=False, use_stretches=False)
-    return 1e6 * (time.process_time() - start) / result.step_count
+    for stream, engine in ((poisson(10, 1.0), Engine()), (poisson(10, 1.0), GENERAL), (multi_turn(8), Engine())):
+        simulate(stream, replace(H100, engine=engine), engine="fast")
+    print(json.dumps({"name": "kernels compiled or loaded", "cpu_s": round(time.process_time() - start, 2)}), flush=True)
 
 
 def main() -> None:
     """Print the lines."""
-    parser = argparse.ArgumentParser(description="Requests per CPU second of the engine.")
-    parser.add_argument("--requests", type=int, default=10_000, help="of each run")
-    n = parser.parse_args().requests
-    settings = [("plain, ", PLAIN, 1, 0.7), ("", Engine(), 1, 0.7), ("", Engine(), 1, 0.95), ("", Engine(), 8, 0.7)]
-    for what, engine, instances, load in settings:
-        cluster = Cluster(gpu="h100", model="llama-3.1-8b", instances=instances, engine=engine)
-        cpu_s, steps = measure(n, cluster, load, True)
-        formed_s, _ = measure(n, cluster, load, False)
-        line = {
-            "name": f"{what}{instances} instance{'s' * (instances > 1)}, {load:.0%} load",
-            "cpu_s": round(cpu_s, 3),
-            "requests": n,
-            "requests_per_cpu_s": round(n / cpu_s),
-            "steps": steps,
-            "ratio_to_reference": round(formed_s / cpu_s, 2),
-            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        }
-        print(json.dumps(line), flush=True)
-    for running in (30, 256):
-        print(json.dumps({"name": f"iteration with {running} running", "step_us": round(step_us(running), 1)}), flush=True)
+    parser = argparse.ArgumentParser(description="Requests per CPU second of the engines.")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="of each run of the fast engine")
+    parser.add_argument("--reference-requests", type=int, default=5_000, help="of the run of the reference")
+    parser.add_argument("--day", action="store_true", help="add the day of 86.4 million requests")
+    asked = parser.parse_args()
+    n = asked.requests
+    warm()
+    bench = Bench(asked.reference_requests)
+    for instances, router, load in ((1, "power_of_two", 0.7), (1, "power_of_two", 0.95), *_many()):
+        cluster = replace(H100, instances=instances, router=router)
+        name = f"{instances} instance{'s' * (instances > 1)}, {router}, {load:.0%} load"
+        bench.line(name, poisson(n, load * SATURATION_RPS * instances), cluster, engine="fast")
+    ticked = poisson(n, 0.7 * SATURATION_RPS * INSTANCES)
+    cluster = replace(H100, instances=INSTANCES)
+    bench.line(f"{INSTANCES} instances, 70 % load, a tick each second", ticked, cluster, engine="fast", watch=Tick())
+    eight = replace(H100, instances=8)
+    bench.line("multi-turn with shared prompts, 8 instances", multi_turn(n // 5), eight, engine="fast")
+    rows = poisson(n // 10, 0.7 * SATURATION_RPS * 8)
+    bench.line("general kernels, 8 instances, 70 % load", rows, replace(eight, engine=GENERAL), engine="fast")
+    python = replace(eight, router=ShortestQueue())
+    bench.line("a router in Python, 8 instances, 70 % load", rows, python, engine="fast")
+    if asked.day:
+        day(bench)
+
+
+def _many() -> Iterator[tuple[int, str, float]]:
+    for router in ("power_of_two", "shortest_queue"):
+        for load in (0.7, 0.95):
+            yield INSTANCES, router, load
+
+
+def day(bench: Bench) -> None:
+    """Generated and simulated in one go; `rss_mb` is the memory at the end of every simulated hour."""
+    from benchmarks.generate import many_clients
+
+    rss_mb: list[int] = []
+
+    def progress(now_s: float) -> None:
+        if now_s >= 3600.0 * (len(rss_mb) + 1):
+            rss_mb.append(_rss_mb())
+
+    start = time.process_time()
+    stream = compose(many_clients(), duration="24h")
+    cluster = replace(H100, instances=INSTANCES)
+    result = simulate(stream, cluster, keep_steps=False, keep_records=False, progress=progress, engine="fast")
+    name = f"a day of 2,000 clients on {INSTANCES} instances, generated and simulated"
+    bench.tell(name, time.process_time() - start, result, rss_mb=[*rss_mb, _rss_mb()])
+
+
+def _rss_mb() -> int:
+    """Memory that the process holds now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 
 if __name__ == "__main__":

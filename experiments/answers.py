@@ -64,10 +64,10 @@ def answer_compare(job: Job) -> int:
     def fill(draft: Path) -> None:
         told = {"profile": job.profile(), "workload": found.hours[0].description}
         write_json(draft / "compare.json", {**found.as_json(), **told})
-        for kind, result in found.first_results.items():
+        for kind, rows in found.first_rows.items():
             name = kind if kind == PER_CLIENT else f"naive_{kind}"
             file = RequestsFile(draft, job.scenario.parsed_slo(), f"requests_{name}")
-            file.add(result.records)
+            file.add(rows)
             file.close()
 
     report = job.write(fill)

@@ -31,7 +31,7 @@ _FLAGS: dict[str, Any] = {
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario, such as cluster.tp=8."),
     ],
     "seed": Annotated[int | None, typer.Option(help="The seed, in place of the scenario's.")],
-    "engine": Annotated[str, typer.Option(help="auto or reference.")],
+    "engine": Annotated[str, typer.Option(help="auto, reference or fast; results are the same.")],
     "goodput": Annotated[str | None, typer.Option(metavar="SLO", help='The SLO, such as "ttft.p99:2s tpot.p99:50ms".')],
     "attainment": Annotated[
         float | None, typer.Option(help="Share of requests that must meet the SLO's terms on each request.")
@@ -148,6 +148,16 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that a run left
     from experiments.report import write_report
 
     print(f"report: {write_report(folder)}")
+
+
+@app.command()
+def doctor(
+    warm: Annotated[bool, typer.Option("--warm", help="Compile all kernels now, so that no run waits for it.")] = False,
+) -> None:
+    """What is installed, what is cached, and how fast it is here."""
+    from experiments.doctor import examine
+
+    examine(warm)
 
 
 @workload_app.command("list")

@@ -7,13 +7,14 @@ hour's per-client traffic of the scenario's seed. Every plan is then judged on p
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from experiments.errors import UserError
 from experiments.plan import judging_seeds, require_slo, start_search
 from experiments.scenario import Scenario
 from experiments.search import Answer, Point, Search
 from experiments.traffic import HOUR_S, PER_CLIENT, hour_at, kind_of, stream_of
-from experiments.workers import Question, Run, Workers, together
-from sim.metrics import Result
+from experiments.workers import Question, Workers, together
 
 HOURS_AT_ONCE = 4  # bounds what is in memory
 
@@ -49,13 +50,19 @@ class Hour:
             "curves": {kind: [point.row() for point in answer.points.values()] for kind, answer in self.answers.items()},
         }
 
+    def rows(self) -> dict[str, np.ndarray]:
+        """RECORD rows of the per-client plan and of each naive one, under the real mix, where they were kept."""
+        real = self.answers[PER_CLIENT]
+        points = {PER_CLIENT: real.points[real.instances], **self.judged}
+        return {kind: point.rows for kind, point in points.items() if point.rows is not None}
+
 
 @dataclass(frozen=True)
 class Comparison:
     """All hours."""
 
     hours: list[Hour]
-    first_results: dict[str, Result]  # with their rows: the first hour's plans under the real mix and the first seed
+    first_rows: dict[str, np.ndarray]  # RECORD rows of the first hour under its real mix and the first seed, by plan
     seeds: list[int]
     scenario: Scenario
 
@@ -79,24 +86,23 @@ def compare(scenario: Scenario, workers: Workers) -> Comparison:
         raise UserError(f'workload.naive = "{workload.naive}": compare plays naive traffic beside the real; expected "none"')
     if workload.concurrency is not None or workload.trace is not None:
         raise UserError("compare needs a pool of clients (workload.pool or workload.servegen): it looks at hours of its clock")
-    starts = [(workload.start or 0.0) + i * HOUR_S for i in range(scenario.compare.hours)]
-    studies = [hour_at(scenario, start_s) for start_s in starts]
+    starts = ((workload.start or 0.0) + i * HOUR_S for i in range(scenario.compare.hours))
+    studies = [(hour_at(scenario, start_s), start_s) for start_s in starts]
     seeds = judging_seeds(scenario)
     hours: list[Hour] = []
     for begin in range(0, scenario.compare.hours, HOURS_AT_ONCE):
-        some = slice(begin, begin + HOURS_AT_ONCE)
-        hours += workers.answer(together([study(*hour, seeds) for hour in zip(studies[some], starts[some])]))
-    first_results = workers.answer(_replayed(studies[0], hours[0], seeds[0]))
-    return Comparison(hours, first_results, seeds, scenario)
+        some = studies[begin : begin + HOURS_AT_ONCE]
+        hours += workers.answer(together([study(*hour, seeds, hour is studies[0]) for hour in some]))
+    return Comparison(hours, hours[0].rows(), seeds, scenario)
 
 
-def study(scenario: Scenario, start_s: float, seeds: list[int]) -> Question[Hour]:
+def study(scenario: Scenario, start_s: float, seeds: list[int], keep_rows: bool) -> Question[Hour]:
     """One hour; `start_s` is its place among the hours, which may lie past the end of the pool's data."""
     kinds = [PER_CLIENT, *scenario.compare.naive]
     searches: dict[str, Search] = {}
     questions = []
     for kind in kinds:
-        searches[kind], guess = start_search(scenario, kind, seeds)
+        searches[kind], guess = start_search(scenario, kind, seeds, keep_rows and kind == PER_CLIENT)
         questions.append(searches[kind].least(guess))
     answers = dict(zip(kinds, (yield from together(questions))))
     real = searches[PER_CLIENT]
@@ -106,12 +112,3 @@ def study(scenario: Scenario, start_s: float, seeds: list[int]) -> Question[Hour
     fits = {kind: stream_of(kind_of(scenario, kind), scenario.seed).description for kind in scenario.compare.naive}
     points = dict(zip(scenario.compare.naive, judged))
     return Hour(start_s, stream.description, answers, points, fits)
-
-
-def _replayed(scenario: Scenario, hour: Hour, seed: int) -> Question[dict[str, Result]]:
-    """The plans of an hour under its real mix once more, with the rows of their requests."""
-    needs = {kind: answer.instances for kind, answer in hour.answers.items()}
-    different = sorted(set(needs.values()))
-    results = yield [Run(scenario, PER_CLIENT, seed, instances, keep_records=True) for instances in different]
-    found = dict(zip(different, results))
-    return {kind: found[instances] for kind, instances in needs.items()}

@@ -1,5 +1,6 @@
 """What a person sees while a command runs and when it is done: answers on standard output, progress on standard error."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,27 @@ class Console:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+
+def log_to(console: Console) -> None:
+    """What the packages below have to tell, such as that a compiler is at work, is a note on this console."""
+    log = logging.getLogger("servecast")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+    log.addHandler(_Notes(console))
+    log.propagate = False
+
+
+class _Notes(logging.Handler):
+    """Log records as notes."""
+
+    def __init__(self, console: Console):
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        self._console.note(record.getMessage())
 
 
 def _pad(column: Sequence[str]) -> Callable[[str], str]:

@@ -11,6 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,10 +21,11 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from experiments.scenario_file import to_toml
+from sim.choice import Choice
 
 SCHEMA_VERSION = 1
 MARK = "environment.json"
-PACKAGES = ("servecast", "numpy", "scipy", "simpy", "pandas", "matplotlib")
+PACKAGES = ("servecast", "numpy", "scipy", "simpy", "numba", "pandas", "matplotlib")
 
 
 def default_folder(verb: str, scenario: Scenario) -> Path:
@@ -88,23 +90,25 @@ def finite(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def environment(command: str, seed: int, wall_s: float, cpu_s: float, workers: int) -> dict[str, Any]:
-    """What a run was made with, apart from its results."""
+def environment(command: str, seed: int, wall_s: float, cpu_s: float, workers: int, choices: Counter[Choice]) -> dict[str, Any]:
+    """What a run was made with, apart from its results. choices: how many runs each engine played, and why it."""
+    told = choices.most_common()
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "seed": seed,
-        "engine": "reference",
-        "engine_reason": "the engine of this version",
+        "engine": " and ".join(dict.fromkeys(choice.engine for choice, _ in told)),
+        "engine_reason": "; ".join(choice.reason + (f" ({runs} runs)" if len(told) > 1 else "") for choice, runs in told),
         "workers": workers,
         "wall_s": round(wall_s, 3),
         "cpu_s": round(cpu_s, 3),
-        "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": sys.version.split()[0], **{name: version_of(name) for name in PACKAGES}},
         "platform": platform.platform(),
     }
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The version of an installed package; "unknown" for what is not installed."""
     try:
         return version(name)
     except Exception:  # an import from a source tree has no metadata

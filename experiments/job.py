@@ -8,19 +8,22 @@ import shlex
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.console import Console
-from experiments.errors import UserError
+from experiments.console import Console, log_to
+from experiments.errors import UserError, nearest
 from experiments.folder import check_free, default_folder, environment, new_folder, write_json
 from experiments.scenario import Scenario
 from experiments.scenario_file import load_scenario, to_toml
 from experiments.tables import RequestsFile, groups_frame, steps_frame, write_frame
+from experiments.traffic import stream_of
 from experiments.workers import Workers, cluster_of, default_workers
 from hwprofiles import ProfileError, load_step_cost
+from sim.choice import ENGINES, Choice, family_of
 from sim.cluster import Progress, simulate
 from sim.engine import ClusterError
 from sim.groups import ByClient, ByWindow, Groups
@@ -28,8 +31,7 @@ from sim.metrics import MetricsError, Result
 from sim.probes import Sink
 from sim.slo import Slo
 from workloads import parse_duration_s
-
-VERSION_HAS_ONE_ENGINE = "this version has one engine, the reference"
+from workloads.jit import can_compile
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ class Job:
     """A scenario, the flags, and what has been spent so far."""
 
     def __init__(self, verb: str, path: Path, flags: Flags):
-        if flags.engine not in ("auto", "reference"):
-            raise UserError(f"--engine {flags.engine}: {VERSION_HAS_ONE_ENGINE}; expected auto or reference")
+        if flags.engine not in ENGINES:
+            raise UserError(f"--engine {flags.engine}: expected {', '.join(ENGINES)}{nearest(flags.engine, ENGINES)}")
         if flags.workers is not None and flags.workers < 1:
             raise UserError(f"--workers {flags.workers}: expected at least 1")
         self.verb, self.flags = verb, flags
         self.window_s = _window_s(flags.by_window)
         self.console = Console(flags.quiet)
+        self.choices: Counter[Choice] = Counter()  # engines of the runs so far
+        log_to(self.console)
         self.scenario = _resolved(load_scenario(path, _overrides(flags)), path)
         self.folder = flags.result_dir or default_folder(verb, self.scenario)
         self.command = shlex.join([*_program(), *sys.argv[1:]])
@@ -85,8 +89,14 @@ class Job:
         return tables
 
     def pool(self, what: str) -> Workers:
-        """Workers that report how many runs are done."""
-        return Workers(self.workers, lambda played: self.console.progress(f"{what}: {played} runs played"))
+        """Workers that report how many runs are done. What they compile is compiled first, once, and not by each of them."""
+        if self.flags.engine != "reference" and can_compile():
+            from sim.warm import warm
+
+            family, _ = family_of(cluster_of(self.scenario).plan().engine, stream_of(self.scenario))
+            warm(family)
+        told = f"{what}: %d runs played"
+        return Workers(self.workers, self.flags.engine, self.choices, lambda played: self.console.progress(told % played))
 
     def write(self, fill: Callable[[Path], None]) -> Path:
         """Make the run's folder: `fill` adds the answer's files, the rest is the same for all verbs. Returns the report."""
@@ -94,7 +104,9 @@ class Job:
             (draft / "scenario.toml").write_text(to_toml(self.resolved()), encoding="utf-8")
             fill(draft)
             spent = time.monotonic() - self._wall, sum(os.times()[:4]) - self._cpu
-            write_json(draft / "environment.json", environment(self.command, self.scenario.seed, *spent, self.workers))
+            told = environment(self.command, self.scenario.seed, *spent, self.workers, self.choices)
+            write_json(draft / "environment.json", told)
+            self.console.note(f"engine: {told['engine']} ({told['engine_reason']})")
             from experiments.report import write_report
 
             write_report(draft)
@@ -111,7 +123,9 @@ class Job:
         groups = self._groups(slo)
         sinks: list[Sink] = [*([RequestsFile(draft, slo)] if keep_rows else []), *groups.values()]
         cluster = cluster_of(self.scenario, instances)
-        result = simulate(stream, cluster, seed, keep_rows, progress, keep_records=False, slo=slo, sinks=sinks)
+        options: dict[str, Any] = {"engine": self.flags.engine, "keep_records": False, "slo": slo, "sinks": sinks}
+        result = simulate(stream, cluster, seed, keep_rows, progress, **options)
+        self.choices[result.choice] += 1
         _refuse_no_latencies(result)
         if len(result.steps):
             write_frame(steps_frame(result.steps), draft, "steps")

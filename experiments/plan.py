@@ -58,9 +58,9 @@ def question(scenario: Scenario, kind: str, seeds: list[int]) -> Question[Answer
     return (yield from search.least(guess))
 
 
-def start_search(scenario: Scenario, kind: str, seeds: list[int]) -> tuple[Search, int]:
+def start_search(scenario: Scenario, kind: str, seeds: list[int], keep_rows: bool = False) -> tuple[Search, int]:
     """A search and its first guess; UserError at once for a limit that cannot be held."""
-    search, lookup = Search(scenario, kind, seeds), cluster_of(scenario).plan()
+    search, lookup = Search(scenario, kind, seeds, keep_rows), cluster_of(scenario).plan()
     stream = collected(stream_of(kind_of(scenario, kind), seeds[0]))
     if not isinstance(stream, Collected):  # a closed loop: its load depends on the cluster, so there is nothing to guess from
         return search, 1

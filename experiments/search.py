@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from experiments.errors import UserError
 from experiments.scenario import Scenario
 from experiments.workers import Question, Run
@@ -27,6 +29,7 @@ class Point:
     attainment_frac: float
     seeds_hold: tuple[bool, ...]
     runs: list[dict[str, Any]] = field(repr=False)
+    rows: np.ndarray | None = field(repr=False, default=None)  # RECORD rows of the first seed, where the search keeps them
 
     @property
     def holds(self) -> bool:
@@ -59,10 +62,11 @@ class Answer:
 class Search:
     """The points of one kind of traffic; `least` finds the answer, `at` looks at a single number of instances."""
 
-    def __init__(self, scenario: Scenario, kind: str, seeds: Sequence[int]):
+    def __init__(self, scenario: Scenario, kind: str, seeds: Sequence[int], keep_rows: bool = False):
         self.scenario = scenario
         self.kind = kind
         self.seeds = tuple(seeds)
+        self.keep_rows = keep_rows
         self.slo: Slo = scenario.parsed_slo()
         self.most = scenario.plan.max_instances
         self.points: dict[int, Point] = {}
@@ -70,7 +74,8 @@ class Search:
     def at(self, instances: int) -> Question[Point]:
         """The point at a number of instances, played once."""
         if instances not in self.points:
-            results = yield [Run(self.scenario, self.kind, seed, instances) for seed in self.seeds]
+            first = self.seeds[0] if self.keep_rows else None
+            results = yield [Run(self.scenario, self.kind, seed, instances, seed == first) for seed in self.seeds]
             self.points[instances] = point_of(results, self.slo, self.seeds)
         return self.points[instances]
 
@@ -126,6 +131,7 @@ def point_of(results: Sequence[Result], slo: Slo, seeds: Sequence[int]) -> Point
         **_headline(whole, slo),
         seeds_hold=tuple(row["holds"] for row in runs),
         runs=runs,
+        rows=results[0].rows,
     )
 
 

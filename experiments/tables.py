@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -143,11 +144,14 @@ class _Writer(Protocol):
 
 
 def _writer(folder: Path, stem: str, frame: "pd.DataFrame") -> _Writer:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        return _Csv(folder / f"{stem}.csv.gz")
-    return _Parquet(folder / f"{stem}.parquet", frame)
+    if has_pyarrow():
+        return _Parquet(folder / f"{stem}.parquet", frame)
+    return _Csv(folder / f"{stem}.csv.gz")
+
+
+def has_pyarrow() -> bool:
+    """Whether Parquet can be written."""
+    return find_spec("pyarrow") is not None
 
 
 class _Parquet:

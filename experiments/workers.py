@@ -6,10 +6,11 @@ from the scenario itself and only what it comes to travels.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,8 +19,9 @@ import numpy as np
 from experiments.scenario import Scenario
 from experiments.traffic import kind_of, stream_of
 from sim import Cluster, Engine, simulate
+from sim.choice import Choice
 from sim.metrics import Result
-from workloads import Stream
+from workloads import ITEMS, SEGMENTS, Stream
 
 T = TypeVar("T")
 Question = Generator[list["Run"], list[Result], T]
@@ -59,8 +61,17 @@ def together(questions: Sequence[Question[T]]) -> Question[list[T]]:
 class Workers:
     """A pool of `count` processes, or this process alone for one. `on_run(played)` is called after every run."""
 
-    def __init__(self, count: int, on_run: Callable[[int], None] = lambda played: None):
+    def __init__(
+        self,
+        count: int,
+        engine: str = "auto",
+        choices: Counter[Choice] | None = None,
+        on_run: Callable[[int], None] = lambda played: None,
+    ):
+        """engine: of `sim.simulate`; choices: told which engine played each run."""
         self.count = count
+        self.engine = engine
+        self.choices: Counter[Choice] = Counter() if choices is None else choices
         self.on_run = on_run
         self.played = 0
         self._pool: ProcessPoolExecutor | None = None
@@ -86,14 +97,15 @@ class Workers:
 
     def _play(self, runs: Sequence[Run]) -> list[Result]:
         if self._pool is None:
-            return [self._count(play(run)) for run in runs]
-        futures = [self._pool.submit(play, run) for run in runs]
-        for _ in as_completed(futures):
-            self._count(None)
+            return [self._count(play(run, self.engine)) for run in runs]
+        futures = [self._pool.submit(play, run, self.engine) for run in runs]
+        for future in as_completed(futures):
+            self._count(future.result())
         return [future.result() for future in futures]
 
-    def _count(self, result: Any) -> Any:
+    def _count(self, result: Result) -> Result:
         self.played += 1
+        self.choices[result.choice] += 1
         self.on_run(self.played)
         return result
 
@@ -103,12 +115,12 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def play(run: Run) -> Result:
+def play(run: Run, engine: str = "auto") -> Result:
     """Simulate a run; its steps are not kept, and its rows only if it asks for them."""
     scenario = run.scenario
     stream = _stream(scenario.model_dump_json(), run.kind, run.seed)
     cluster, slo = cluster_of(scenario, run.instances), scenario.parsed_slo()
-    return simulate(stream, cluster, run.seed, keep_steps=False, keep_records=run.keep_records, slo=slo)
+    return simulate(stream, cluster, run.seed, keep_steps=False, engine=engine, keep_records=run.keep_records, slo=slo)
 
 
 def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:
@@ -134,7 +146,9 @@ def _stream(scenario_json: str, kind: str, seed: int) -> Any:
 
 def collected(stream: Any) -> Any:
     """A stream in memory; a closed loop, whose requests depend on the cluster, as it is."""
-    return Collected(stream.collect(), stream.duration_s) if isinstance(stream, Stream) else stream
+    if not isinstance(stream, Stream):
+        return stream
+    return Collected(stream.collect(), stream.duration_s, stream.segments, stream.items, stream.is_checked)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,9 @@ class Collected:
 
     rows: np.ndarray
     duration_s: float
+    segments: np.ndarray = field(default_factory=partial(np.empty, 0, SEGMENTS))
+    items: np.ndarray = field(default_factory=partial(np.empty, 0, ITEMS))
+    is_checked: bool = False
 
     def windows(self) -> list[np.ndarray]:
         """All of it."""

@@ -119,8 +119,13 @@ class Knots:
         return y0 + (y1 - y0) * (count - x0) // (x1 - x0)
 
     def resample(self, longest: int) -> list[int]:
-        """The cost of 0, 1, … `longest`."""
-        return [self.ticks_at(count) for count in range(longest + 1)]
+        """The cost of 0, 1, … `longest`: `ticks_at` of each, interval by interval."""
+        out, last = [0], len(self.at) - 1
+        for right in range(1, last + 1):
+            x0, x1, y0, y1 = self.at[right - 1], self.at[right], self.ticks[right - 1], self.ticks[right]
+            stop = longest + 1 if right == last else min(x1, longest + 1)
+            out += [y0 + (y1 - y0) * (count - x0) // (x1 - x0) for count in range(x0, stop)]
+        return out
 
     def problems(self, key: str) -> Iterator[str]:
         """Sentences about knots that cannot be."""

@@ -16,6 +16,8 @@ from workloads.jit import can_compile, is_loaded, is_warm
 
 ENGINES = ("auto", "reference", "fast")
 KERNELS = "sim.kernels"
+FAMILIES = ("aggregate", "pool", "general")
+"""Of kernels: the modules of sim.kernels that play runs."""
 FEW_WARM, FEW_COLD = 2_000, 50_000
 """Requests that plain Python plays sooner than compiled code is loaded, or made: see docs/speed.md."""
 
@@ -66,9 +68,8 @@ def choose_engine(
         why += "; the router's own Python chooses"
     if not can_compile():
         return Choice("fast", f"{why}; plain Python, as numba is switched off", Kernels(family, False)), windows
-    is_ready, cost = is_loaded(f"{KERNELS}.{family}"), is_warm(KERNELS, f"play_{family}")
-    few = FEW_WARM if cost else FEW_COLD
-    if not is_ready:
+    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}"):
+        few = FEW_WARM if is_warm(KERNELS, f"play_{family}") else FEW_COLD
         count, windows = _count(windows, few)
         if count <= few:
             return Choice("fast", f"{why}; plain Python, as the run is short", Kernels(family, False)), windows

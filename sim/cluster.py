@@ -137,12 +137,13 @@ def simulate(
     """Play `stream` on `cluster` until its last request has left.
 
     stream: a Stream, a closed-loop Source, or STREAM rows (whose duration is then their last arrival). seed: of the
-    router's coins. engine: "reference", "fast", or "auto", which takes the fast one where it applies; results are the
-    same. keep_steps, keep_records: whether STEP and RECORD rows are kept; without them memory does not grow with the run.
-    slo: whose terms on each request are counted on the way, for a summary without rows. sinks: get the RECORD rows in
-    order of leaving, and are closed at the end. probe: an observer of every iteration. watch: looks at the instances once
-    in a while, as long as requests arrive. use_stretches: False forms every iteration by the reference's scheduler.
-    Raises ClusterError or ProfileError for a cluster that cannot be, WorkloadError for rows that are no stream, SloError.
+    router's coins. engine: "reference"; "fast", compiled; or "auto", the fast one where it applies, compiled where that
+    pays; results are the same. keep_steps, keep_records: whether STEP and RECORD rows are kept; without them memory does
+    not grow with the run. slo: whose terms on each request are counted on the way, for a summary without rows. sinks: get
+    the RECORD rows in order of leaving, and are closed at the end. probe: an observer of every iteration. watch: looks at
+    the instances once in a while, as long as requests arrive. use_stretches: False forms every iteration by the
+    reference's scheduler. Raises ClusterError or ProfileError for a cluster that cannot be, WorkloadError for rows that
+    are no stream, SloError.
     """
     plan = cluster.plan()
     wanted = Wanted(engine, probe is not None, use_stretches)
@@ -154,9 +155,9 @@ def simulate(
     with ExitStack() as ending:
         for sink in sinks:
             ending.callback(sink.close)
-        tables = Tables(keep_steps, [tally, *([kept] if kept else []), *sinks])
+        tables = Tables(keep_steps, tally, [*([kept] if kept else []), *sinks])
         run = _new_run(choice, stream, plan, Job(cluster.instances, cluster.router, seed, probe, use_stretches), tables)
-        run.play(checked(windows, progress), watch)
+        run.play(checked(windows, progress, getattr(stream, "is_checked", False)), watch)
         tables.flush()
     return Result(
         tally,
@@ -170,6 +171,7 @@ def simulate(
         tables.steps(),
         kept.array() if kept else None,
         choice,
+        tables.paths or {choice.engine: tables.step_count},
     )
 
 

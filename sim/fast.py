@@ -4,7 +4,10 @@ It returns what the reference engine returns, bit for bit.
 """
 
 import copy
+import logging
+from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -23,9 +26,10 @@ from sim.router import InstanceView, checked_choice
 from sim.traces import Traces
 from sim.wide_world import more_columns, widened
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
-from workloads.jit import plain
+from workloads.jit import is_warm, plain
 from workloads.stream import STREAM
 
+log = logging.getLogger("servecast")
 PIECE_ROWS = 1 << 14
 """Arrivals that one call of the kernel plays at most: memory does not grow with a window."""
 _RANKS = np.zeros(len(FINISH_REASONS), np.int8)
@@ -38,6 +42,8 @@ class FastRun:
     """One run by a family of kernels, from its first window to its last request."""
 
     def __init__(self, plan: Plan, job: Job, prompts: Prompts, tables: Tables, kernels: Kernels):
+        if kernels.is_compiled and not is_warm(KERNELS, f"play_{kernels.family}"):
+            _tell_of_compiler(kernels.family)
         package = KERNELS if kernels.is_compiled else plain(KERNELS).__name__
         self._kernels = import_module(f"{package}.{kernels.family}")
         self._play = getattr(self._kernels, f"play_{kernels.family}")
@@ -46,10 +52,11 @@ class FastRun:
         is_python = not isinstance(job.router, str)
         self._python_router: Any = copy.deepcopy(job.router) if is_python else None
         code = at.GIVEN if is_python else at.ROUTERS.index(job.router)
+        self._family = kernels.family
         self._is_wide = kernels.family != "aggregate"
         self._traces = Traces(job.probe) if job.probe is not None else None
         keeps = tables.keep_steps, self._traces is not None
-        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *prompts.tables))
+        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *map(_own, prompts.tables)))
         if self._is_wide:
             self.world = widened(self.world, plan)
             self._kernels.open_instances(self.world)
@@ -65,21 +72,22 @@ class FastRun:
             self._end_stuck()
         self._drain(at.NEVER)
         counts, gaps = self.world.counts, self.world.gaps
-        self.tables.step_count = int(counts[at.FORMED] + counts[at.STRETCHED])
+        self.tables.paths = {self._family: int(counts[at.FORMED]), "stretch": int(counts[at.STRETCHED])}
+        self.tables.step_count = sum(self.tables.paths.values())
         self.tables.gaps = {int(index): int(gaps[index]) for index in np.flatnonzero(gaps)}
 
     def _feed(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
         """Piece by piece, up to each control time and to the piece's last arrival: what is before it, then what is at it."""
         env, looks = self.env, Looks(watch)
         for window in windows:
-            rows = np.require(window, requirements=["C", "W"])  # one type for the kernels, whatever the array came from
+            rows = _own(window)
             for start in range(0, len(rows), PIECE_ROWS):
                 piece, cursor = rows[start : start + PIECE_ROWS], 0
                 if self._is_wide:
                     self.world = more_columns(self.world, self.plan, piece)
                 for look_ns in looks.until(int(piece["arrival_ns"][-1])):
                     yield Moment(env, look_ns - env.now_ns, CONTROL)
-                    stop = int(np.searchsorted(piece["arrival_ns"], look_ns))
+                    stop = bisect_left(piece["arrival_ns"], look_ns)
                     self._arrive(piece[cursor:stop], look_ns)
                     cursor = stop
                     looks.look(look_ns, self.views)
@@ -150,9 +158,7 @@ class FastRun:
         counts, world = self.world.counts, self.world
         if count := int(counts[at.RECORD_COUNT]):
             rows = world.records[:count]
-            rank = _RANKS[rows["finish_reason"]]
-            order = np.lexsort((rows["instance_id"], rank, rows["finish_ns"]))
-            self.tables.requests_left(rows[order])
+            self.tables.requests_left(_in_order(rows) if self.tables.wants_order else rows)
             counts[at.RECORD_COUNT] = 0
         if self._traces is not None:
             self._take_traces()
@@ -176,6 +182,27 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+def _own(table: np.ndarray) -> np.ndarray:
+    """One type for the kernels, whatever an array came from: dense, and not read-only."""
+    return np.require(table, requirements=["C", "W"])
+
+
+@cache
+def _tell_of_compiler(family: str) -> None:
+    """Nobody waits without knowing for what; once in a process."""
+    log.warning("compiling the %s kernels, once: some 15 s ('servecast doctor --warm' does it beforehand)", family)
+
+
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    """RECORD rows in order of leaving: by time, at one instant by rank and instance, else as the instance wrote them."""
+    finish_ns = rows["finish_ns"]
+    order = np.argsort(finish_ns)
+    ordered = finish_ns[order]
+    if np.any(ordered[1:] == ordered[:-1]):
+        order = np.lexsort((rows["instance_id"], _RANKS[rows["finish_reason"]], finish_ns))
+    return rows[order]
 
 
 class WorldViews(Sequence[InstanceView]):

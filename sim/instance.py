@@ -11,8 +11,8 @@ from sim.engine import FullEngine
 from sim.histogram import bin_of
 from sim.kvcache import KVCache
 from sim.plan import StepCost
-from sim.probes import Probe, Tables
-from sim.request import Request
+from sim.probes import Kept, Probe, Tables
+from sim.request import RECORD, Request
 from sim.scheduler import Scheduler
 from sim.stretch import Stretch
 
@@ -47,7 +47,7 @@ class Instance:
         self.batch_ns: Callable[[Batch], int] = getattr(step_cost, "batch_ns", self._batch_ns)
         self.depth = 2 if engine.async_scheduling else 1
         self.max_model_len = engine.max_model_len
-        self.tables = Tables(False)
+        self.tables = Tables(False, Kept(RECORD))
         self.probe: Probe | None = None
         self.on_finish: Callable[[Request], None] = lambda request: None
         self.use_stretches = True

@@ -6,7 +6,7 @@ request that was rejected or cut counts there as infinitely late, so that a clus
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Result:
     steps: np.ndarray  # STEP rows, empty where they were not kept
     rows: np.ndarray | None = None  # RECORD rows in order of leaving, None where they were not kept
     choice: Choice = REFERENCE  # which engine played it, and why; results do not depend on it
+    paths: Mapping[str, int] = field(default_factory=dict)  # iterations on each path of that engine
 
     @property
     def records(self) -> np.ndarray:

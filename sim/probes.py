@@ -129,28 +129,37 @@ class Kept:
 
 
 class Tables:
-    """Where an engine puts what happens: rows of requests go to the sinks, rows of steps are kept if they are asked for.
+    """Where an engine puts what happens: rows of requests go to a tally and to sinks, rows of steps are kept if asked for.
 
-    `gaps` counts token gaps by histogram bin, `step_count` the iterations. An engine adds rows one by one or in arrays;
-    sinks and tables see the same chunks either way.
+    `gaps` counts token gaps by histogram bin, `step_count` the iterations, `paths` those on each path of an engine. An
+    engine adds rows one by one or in arrays; sinks and tables see the same chunks either way. Of arrays the tally, to which
+    order is nothing, is told at once; where there are no sinks they need not be in order.
     """
 
-    def __init__(self, keep_steps: bool, sinks: Sequence[Sink] = ()):
+    def __init__(self, keep_steps: bool, tally: Sink, sinks: Sequence[Sink] = ()):
         self.keep_steps = keep_steps
+        self.wants_order = bool(sinks)
         self.gaps: dict[int, int] = {}
         self.step_count = 0
+        self.paths: dict[str, int] = {}
+        self._tally = tally
         self._sinks = sinks
         self._kept_steps = Kept(STEP)
         self._requests = Rows(RECORD, self._hand_on)
+        self._single = Rows(RECORD, tally.add)
         self._steps = Rows(STEP, self._kept_steps.add)
 
     def request_left(self, row: tuple) -> None:
         """A request finished or was rejected: its RECORD row."""
-        self._requests.append(row)
+        self._single.append(row)
+        if self._sinks:
+            self._requests.append(row)
 
     def requests_left(self, rows: np.ndarray) -> None:
-        """The same of many, in order of leaving."""
-        self._requests.extend(rows)
+        """The same of many, in order of leaving where somebody wants it."""
+        self._tally.add(rows)
+        if self._sinks:
+            self._requests.extend(rows)
 
     def step_ended(self, row: tuple) -> None:
         """An iteration ended: its STEP row, where steps are kept."""
@@ -162,6 +171,7 @@ class Tables:
 
     def flush(self) -> None:
         """The last row has come: hand on what is left."""
+        self._single.flush()
         self._requests.flush()
         self._steps.flush()
 

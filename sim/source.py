@@ -7,6 +7,9 @@ import numpy as np
 
 from workloads import WorkloadError, check_stream
 
+MOST_NS = 1 << 61
+"""Arrivals must be before it: sums of times stay far from what 64 bits hold."""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -33,15 +36,23 @@ class Stream(Protocol):
         ...
 
 
-def checked(windows: Iterable[np.ndarray], progress: Callable[[float], None] | None) -> Iterator[np.ndarray]:
-    """The windows, each checked before it is played; WorkloadError for one that is no stream or begins too early."""
+def checked(
+    windows: Iterable[np.ndarray], progress: Callable[[float], None] | None, are_sound: bool = False
+) -> Iterator[np.ndarray]:
+    """The windows, each checked before it is played; WorkloadError for one that is no stream or begins too early.
+
+    are_sound: the rows are known to be right, and only the windows' order is looked at.
+    """
     last_ns = 0
     for window in windows:
-        check_stream(window)
+        if not are_sound:
+            check_stream(window)
         if len(window):
             if window["arrival_ns"][0] < last_ns:
                 raise WorkloadError(f"a window begins at {window['arrival_ns'][0]} ns, before the last request at {last_ns} ns")
             last_ns = int(window["arrival_ns"][-1])
+            if last_ns > MOST_NS:
+                raise WorkloadError(f"a request arrives at {last_ns} ns: expected at most {MOST_NS}, some 73 years")
         yield window
         if progress is not None:
             progress(last_ns / 1e9)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -93,6 +94,41 @@ def test_simulate_leaves_a_whole_folder_and_says_how_to_repeat_it(run):
     assert requests.arrival_s.is_monotonic_increasing
     environment = json.loads(Path("out/environment.json").read_text())
     assert environment["engine"] == "reference" and environment["seed"] == 1
+
+
+def test_a_run_without_rows_comes_to_the_same_and_says_so(run):
+    flags = "simulate", "small.toml", "--quiet", "--goodput", "ttft.p99:5s tpot:50ms"
+    assert run(*flags, "--result-dir", "rows")[0] == 0
+    assert run(*flags, "--result-dir", "none", "--no-rows", "--by-client", "--by-window", "30s")[0] == 0
+    assert Path("none/summary.json").read_bytes() == Path("rows/summary.json").read_bytes()
+    known = ["environment.json", "report.html", "scenario.toml", "summary.json"]
+    assert files("none") == sorted([*known, "by_client.parquet", "by_window.parquet"])
+    page = Path("none/report.html").read_text()
+    assert "rows were not kept (--no-rows)" in page and "by_client.parquet" in page
+    requests = pd.read_parquet("rows/requests.parquet")
+    by_client, by_window = pd.read_parquet("none/by_client.parquet"), pd.read_parquet("none/by_window.parquet")
+    assert by_client.requests.tolist() == requests.groupby("client_id").size().tolist()
+    assert by_window.start_s.tolist() == [0.0, 30.0, 60.0, 90.0]
+    assert by_window.slo_attainment_frac.tolist() == requests.groupby(requests.arrival_s // 30).slo_ok.mean().tolist()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv.gz"])
+def test_many_requests_are_written_as_they_leave_and_drawn_in_part(run, monkeypatch, suffix):
+    monkeypatch.setattr("experiments.tables.has_pyarrow", lambda: suffix == "parquet")
+    monkeypatch.setattr("sim.probes.CHUNK_ROWS", 30)
+    flags = "simulate", "small.toml", "--quiet", "--goodput", "ttft:1s"
+    code, _, err = run(*flags, "--result-dir", "few")
+    assert code == 0, err
+    monkeypatch.setattr("sim.tally.EXACT_ROWS", 100)
+    assert run(*flags, "--result-dir", "many")[0] == 0
+    read = pd.read_parquet if suffix == "parquet" else pd.read_csv
+    few, many = (read(f"{folder}/requests.{suffix}") for folder in ("few", "many"))
+    assert len(many) > 100 and (many.arrival_s + many.e2el_s).round(6).is_monotonic_increasing
+    pd.testing.assert_frame_equal(many.sort_values(["arrival_s", "request_id"], ignore_index=True), few)
+    assert "Drawn from one in 4 of all requests" in Path("many/report.html").read_text()
+    near, exact = (json.loads(Path(f"{folder}/summary.json").read_text()) for folder in ("many", "few"))
+    assert near["ttft_p99_s"] != exact["ttft_p99_s"] and near["ttft_p99_s"] == pytest.approx(exact["ttft_p99_s"], rel=1 / 256)
+    assert {key for key in exact if near[key] != exact[key]} <= {key for key in exact if re.search(r"_p\d+_s$", key)}
 
 
 def test_the_resolved_scenario_repeats_the_run_to_the_byte(run):
@@ -191,6 +227,8 @@ TRACE_HEAD = "arrival_s,input_tokens,output_tokens\n"
         (["--set", "engine.long_prefill_token_threshold=200000"], "vLLM wants 0 (off) to max_model_len"),
         (["--set", "engine.encoder_cache_size=100"], "both are 0 (text alone) or both are above"),
         (["--engine", "fast"], "expected auto or reference"),
+        (["--by-window", "0s"], "--by-window 0s: expected a time of at least 0.001s"),
+        (["--by-window", "60lightyears"], "--by-window: unknown unit 'lightyears'"),
     ],
 )
 def test_a_users_mistake_is_one_screen_exit_2_and_nothing_written(run, words, said):

@@ -91,6 +91,8 @@ def folders(tmp_path_factory):
         assert code == 0, name
     naive = ["--set", "workload.naive=poisson", "--set", "workload.duration=10min", "--result-dir", out / "naive"]
     assert run("simulate", EXAMPLES / "one_hour.toml", "--quiet", *naive)[0] == 0
+    asked = ["--by-client", "--by-window", "60s", "--no-rows", "--result-dir", out / "asked"]
+    assert run("simulate", EXAMPLES / "own_trace.toml", "--quiet", *asked)[0] == 0
     return out
 
 
@@ -268,9 +270,17 @@ def test_every_key_of_the_environment_is_documented_and_written(folders):
         assert key_paths(read(folder / "environment.json")) == documented_keys("## environment.json")
 
 
-@pytest.mark.parametrize(("title", "stem"), [("## Requests", "requests"), ("## Steps", "steps")])
-def test_every_column_is_documented_with_its_type_and_written_in_that_order(folders, title, stem):
-    frame = table(folders / "own_trace", stem)
+@pytest.mark.parametrize(
+    ("title", "folder", "stem"),
+    [
+        ("## Requests", "own_trace", "requests"),
+        ("## Steps", "own_trace", "steps"),
+        ("## By client", "asked", "by_client"),
+        ("## By window", "asked", "by_window"),
+    ],
+)
+def test_every_column_is_documented_with_its_type_and_written_in_that_order(folders, title, folder, stem):
+    frame = table(folders / folder, stem)
     documented = [(name, row[1]) for row in first_table(section("formats.md", title)) for name in names_in(row[0])]
     assert documented == [(name, str(kind)) for name, kind in frame.dtypes.items()]
 
@@ -287,6 +297,17 @@ def test_every_file_of_a_folder_is_documented(folders):
         documented = {word for row in rows if row[columns[verb]] for word in names_in(row[0])}
         written = {path.name.replace(".csv.gz", ".parquet") for path in (folders / name).iterdir()}
         assert written == {word.replace("KIND", "poisson") for word in documented}
+
+
+def test_every_file_that_a_flag_adds_or_leaves_out_is_documented(folders):
+    rows = first_table("| file | flag |" + text_of("formats.md").split("| file | flag |")[1])
+    without, added = (
+        {name for row in rows if ("not with" in row[1]) == left for name in names_in(row[0])} for left in (True, False)
+    )
+    plain, asked = (
+        {path.name.replace(".csv.gz", ".parquet") for path in (folders / name).iterdir()} for name in ("own_trace", "asked")
+    )
+    assert plain - asked == without and asked - plain == added
 
 
 def test_null_and_nan_mean_what_the_page_says(folders):
@@ -321,7 +342,7 @@ def test_times_of_a_request_add_up_as_the_glossary_says(folders):
         "ntpot_s": requests["e2el_s"] / n,
         "tpot_s": (requests["decode_s"] / (n - 1)).where(n > 1),
     }.items():
-        pd.testing.assert_series_equal(requests[name], value, check_names=False, rtol=1e-9)
+        pd.testing.assert_series_equal(requests[name], value, check_names=False, rtol=1e-9, atol=1e-9)
 
 
 def test_every_metric_of_an_slo_has_its_key_in_the_glossary():

@@ -92,7 +92,7 @@ def test_more_of_anything_is_never_faster(key, step, argument, more):
 
 @given(KEYS, steps())
 def test_the_arrays_of_a_compiled_engine_give_the_same_step_in_64_bits(key, step):
-    a = TABLES[key].arrays()
+    a = TABLES[key].arrays(len(TABLES[key].by_tokens) - 1)
     p, work, decodes, context, samples = (np.int64(x) for x in step)
     ticks = a["by_tokens"][p + decodes] + a["by_samples"][samples]
     ticks += a["by_prefill_tokens"][p] + a["by_decodes"][decodes]

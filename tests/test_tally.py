@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.folder import finite
-from sim import RECORD, Cluster, Engine, Result, Slo, simulate
+from sim import RECORD, Cluster, Engine, Result, Slo, SloError, simulate
 from sim.distribution import Distribution
 from sim.latency import NO_GAP, good_requests, latencies_ns
-from sim.probes import Tables
+from sim.probes import Kept, Tables
 from sim.request import CUT, FAILED, LENGTH, REJECTED, STEP, STOP
 from sim.tally import KEPT, Tally
 from tests.cases import AffineCost, shared_streams, small_clusters, small_requests
@@ -169,7 +169,9 @@ def test_values_take_40_bytes_of_a_row_and_go_when_there_are_too_many():
         tally = tally_of(table)
         held = sum(block.nbytes for one in tally.distributions.values() for block in one._blocks)
         assert len(KEPT) * 8 * len(table) <= held <= 48 * len(table)
-        tally.add(table)
+        tally.add(table[:50_000])
+        assert all(one._bins is None for one in tally.distributions.values())
+        tally.add(table[:1])
     assert all(one._blocks == [] and one._bins.nbytes < 100_000 for one in tally.distributions.values())
 
 
@@ -207,7 +209,7 @@ def test_rows_look_the_same_one_by_one_and_in_arrays(data, table, chunk_rows):
         found = []
         for batches in ([table[i : i + 1] for i in range(len(table))], split(data.draw, table), [table]):
             sink = Collector()
-            tables = Tables(False, [sink])
+            tables = Tables(False, Kept(RECORD), [sink])
             for batch in batches:
                 if len(batch) == 1:
                     tables.request_left(batch[0].item())
@@ -224,7 +226,7 @@ def test_rows_look_the_same_one_by_one_and_in_arrays(data, table, chunk_rows):
 def test_steps_given_in_arrays_and_one_by_one_are_one_table():
     steps = np.zeros(5, STEP)
     steps["start_ns"] = np.arange(5)
-    tables = Tables(True)
+    tables = Tables(True, Kept(RECORD))
     tables.step_ended(steps[0].item())
     tables.steps_ended(steps[1:4])
     tables.step_ended(steps[4].item())
@@ -232,11 +234,24 @@ def test_steps_given_in_arrays_and_one_by_one_are_one_table():
     assert tables.steps().tobytes() == steps.tobytes()
 
 
+SMALL = Cluster(
+    step_cost=AffineCost(),
+    engine=Engine(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=64, num_gpu_blocks_override=90),
+)
+
+
+def test_an_slo_may_be_given_as_text_and_is_read_before_anything_is_played():
+    requests = stream_rows([(0, 3, 3, 3), (9, 60, 3, 3)])
+    assert simulate(requests, SMALL, keep_records=False, slo="ttft:1s").summary("ttft:1s")["slo_attainment_frac"] == 1.0
+    sink = Collector()
+    with pytest.raises(SloError, match="did you mean 'ttft'"):
+        simulate(requests, SMALL, slo="tfft:1s", sinks=[sink])
+    assert not sink.closed
+
+
 def test_sinks_are_closed_when_a_run_fails():
     sink = Collector()
-    engine = Engine(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=64, num_gpu_blocks_override=90)
-    cluster = Cluster(step_cost=AffineCost(), engine=engine)
     unsorted = stream_rows([(5, 3, 3, 3), (9, 3, 3, 3)])[::-1]
     with pytest.raises(ValueError, match="sorted"):
-        simulate(unsorted, cluster, sinks=[sink])
+        simulate(unsorted, SMALL, sinks=[sink])
     assert sink.closed and sink.parts == []

@@ -301,3 +301,16 @@ def test_a_short_stream_does_not_wait_for_numba() -> None:
 def test_kernels_are_warm_once_warmed() -> None:
     warm_kernels()
     assert kernels_warm()
+
+
+@pytest.mark.skipif(is_plain("workloads.kernels"), reason="kernels are not compiled")
+def test_what_is_warmed_is_what_every_stream_needs() -> None:
+    """Another signature would be a compiler's wait in the midst of a run."""
+    warm_kernels()
+    for clients, requests in ((1, 0.01), (1, 1.0), (3, 500.0)):
+        pool = pool_of(
+            clients, 1, **dict.fromkeys(("count", "shape"), np.full((clients, 1), requests)), family=np.ones((clients, 1))
+        )
+        assert len(list(compiled.blocks(Players(Composition(pool, np.arange(clients), 1.0, 0.0, 600.0, 4))))) == 1
+    for name in ("play", "in_time_order", "fill_lengths", "fill_rows"):
+        assert len(getattr(compiled.kernels, name).signatures) == 1

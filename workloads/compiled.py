@@ -28,7 +28,7 @@ def blocks(players: Players) -> Iterator[np.ndarray]:
         sketches = _sketches(players, window.block)
         for begin_ns, until_ns in pairwise(_edges(window)):
             count = _played(players, window, begin_ns, until_ns, buffers)
-            _fill_lengths(buffers.events[:count], players.keys, sketches)
+            _fill_lengths(buffers, count, players.keys, sketches)
             yield _rows(players, window.start_ns + begin_ns, until_ns - begin_ns, buffers, count)
         players.renewals.state["wait"] -= window.flows["length"]
 
@@ -41,11 +41,11 @@ def kernels_warm() -> bool:
 
 def warm_kernels() -> None:
     """Compile the kernels, or load them: some 4 CPU seconds, or a third of one."""
-    buffers, rows, nobody = _Buffers(0), new_rows(1), np.empty(0, FLOW)
+    buffers, rows, nobody = _Buffers(2), new_rows(1), np.empty(0, FLOW)
     kernels.play(np.empty(0, RENEWAL), nobody, 0, 0, 1, 1, buffers.times, buffers.events, 0)
-    kernels.in_time_order(buffers.times, buffers.spare, buffers.counts, 1)
+    kernels.in_time_order(buffers.times[:0], buffers.spare[:0], buffers.counts, 1)
     no_sketches = {name: np.empty((0, len(PROBABILITIES) + 1)) for name in FIELD_PURPOSE}
-    _fill_lengths(buffers.events, dict.fromkeys(FIELD_PURPOSE, np.empty(0, np.uint64)), no_sketches)
+    _fill_lengths(buffers, 0, dict.fromkeys(FIELD_PURPOSE, np.empty(0, np.uint64)), no_sketches)
     kernels.fill_rows(rows[:0], rows, 0, buffers.times, buffers.events)
 
 
@@ -66,11 +66,11 @@ class _Buffers:
         self.spare = np.empty_like(self.times)
 
 
-def _edges(window: Window) -> list[int]:
+def _edges(window: Window) -> Iterator[int]:
     """Where to cut a window so that a piece has BLOCK_ROWS requests in the mean, at most."""
     pieces = max(int(np.ceil(window.flows["length"].sum() / BLOCK_ROWS)), 1)
     span_ns = window.end_ns - window.begin_ns
-    return [window.begin_ns + span_ns * piece // pieces for piece in range(pieces + 1)]
+    return (window.begin_ns + span_ns * piece // pieces for piece in range(pieces + 1))
 
 
 def _played(players: Players, window: Window, begin_ns: int, until_ns: int, buffers: _Buffers) -> int:
@@ -92,10 +92,13 @@ def _sketches(players: Players, block: int) -> dict[str, np.ndarray]:
     return {name: np.column_stack((table.log_knots[row], table.tail_shape[row])) for name, table in pool.lengths.items()}
 
 
-def _fill_lengths(events: np.ndarray, keys: dict[str, np.ndarray], sketches: dict[str, np.ndarray]) -> None:
-    """Each field has uniforms of its own, so input and output are independent."""
+def _fill_lengths(buffers: _Buffers, count: int, keys: dict[str, np.ndarray], sketches: dict[str, np.ndarray]) -> None:
+    """Lengths of the first `count` events; each field has uniforms of its own, so input and output are independent.
+
+    The column is of the whole buffer: numpy calls one of fewer than two rows contiguous, which numba would compile anew for.
+    """
     for name, key in keys.items():
-        kernels.fill_lengths(events[name], events, key, sketches[name], PROBABILITIES, _GUIDE)
+        kernels.fill_lengths(buffers.events[name], buffers.events[:count], key, sketches[name], PROBABILITIES, _GUIDE)
 
 
 def _rows(players: Players, begin_ns: int, span_ns: int, buffers: _Buffers, count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ Long streams are played by compiled kernels (compiled.py), short ones by numpy (
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from workloads.units import parse_duration_s
 
 # A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
 FEW_REQUESTS, MANY_REQUESTS = 500_000, 4_000_000
+log = logging.getLogger("servecast")
 
 
 def compose(
@@ -50,7 +52,7 @@ def compose(
     factor = _factor(rate, scale, native_rps)
     composition = Composition(pool, chosen, factor, start_s, duration_s, _checked_seed(seed))
     requests = native_rps * factor * duration_s
-    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps))
+    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps), is_checked=True)
 
 
 def _blocks(composition: Composition, requests: float) -> Iterator[np.ndarray]:
@@ -68,7 +70,11 @@ def _is_for_kernels(requests: float) -> bool:
         return False
     from workloads.compiled import kernels_warm
 
-    return requests >= MANY_REQUESTS or kernels_warm()
+    if kernels_warm():
+        return True
+    if requests >= MANY_REQUESTS:
+        log.warning("compiling the workload kernels, once: some 4 s ('servecast doctor --warm' does it beforehand)")
+    return requests >= MANY_REQUESTS
 
 
 def _description(of: Composition, native_rps: float) -> dict[str, Any]:

@@ -50,21 +50,17 @@ def compiler(module_name: str) -> Marks:
     if is_plain(module_name):
         return Marks(_leave, _leave, _leave)
     import numba
-    import numba.core.config
 
     njit: Any = numba.njit  # some of its options are not in its type
-    config: Any = numba.core.config
 
     folder = cache_folder(_package_of(module_name))
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
     def entry(function: Any) -> Any:
-        # numba asks for the folder while it decorates; what others compile in this process keeps the place it had.
-        before, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
-        try:
-            return njit(cache=folder is not None, no_cfunc_wrapper=True, **options)(function)
-        finally:
-            config.CACHE_DIR = before
+        made = njit(no_cfunc_wrapper=True, **options)(function)
+        if folder is not None:
+            _keep_in(folder, made)
+        return made
 
     def kernel(function: Any) -> Any:
         piece = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
@@ -110,7 +106,7 @@ def plain(name: str) -> ModuleType:
 def is_warm(name: str, function: str) -> bool:
     """Whether the compiled code of a kernel of this module or package lies in the cache."""
     folder = cache_folder(name)
-    return folder is not None and any(folder.glob(f"**/*.{function}-*.nbc"))
+    return folder is not None and any(folder.glob(f"*.{function}-*.nbc"))
 
 
 @lru_cache
@@ -127,6 +123,26 @@ def cache_folder(name: str) -> Path | None:
         if _is_ours(folder):
             return folder
     return None
+
+
+def _keep_in(folder: Path, made: Any) -> None:
+    """Have numba keep the code of a function in this folder.
+
+    Its own choice of a place would hang on where the source lies and when it was written, so that every clone compiles
+    anew; the folder's name says all that matters.
+    """
+    import numba.core.config
+    from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+    config: Any = numba.core.config
+    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)  # it looks for a place even if it is given one
+    try:
+        cache: Any = FunctionCache(made.py_func)
+    finally:
+        config.CACHE_DIR = before
+    cache._cache_path = str(folder)
+    cache._cache_file = IndexDataCacheFile(str(folder), cache._impl.filename_base, folder.name)
+    made._cache = cache
 
 
 def _roots() -> list[Path]:

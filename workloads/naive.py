@@ -46,7 +46,7 @@ def naive(stream: Stream, kind: str, seed: int = 1) -> Stream:
         raise WorkloadError(f"naive {kind}: the stream has too few requests to fit, expected at least {FEWEST_REQUESTS}")
     values = [{key: value for key, value in asdict(fit).items() if key != "lengths"} for fit in fits]
     description = {"source": "naive", "naive": kind, "seed": seed, "fit": values, "fitted_on": stream.description}
-    return Stream(stream.duration_s, _Playback(fits, seed).blocks, description)
+    return Stream(stream.duration_s, _Playback(fits, seed).blocks, description, is_checked=True)
 
 
 def fit_poisson(stream: Stream) -> tuple[NaiveFit, ...]:

@@ -73,7 +73,7 @@ def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: f
     end_s = duration_s or table.duration_s or float(last_ns // NS_PER_S + 1)
     if round(end_s * NS_PER_S) <= last_ns:
         raise WorkloadError(f"{source}: a duration of {end_s:g} s ends before the last arrival, {last_ns / NS_PER_S} s")
-    return Stream(end_s, partial(_once, rows), {"source": "trace", "file": source.name, "requests": len(rows)})
+    return Stream(end_s, partial(_once, rows), {"source": "trace", "file": source.name, "requests": len(rows)}, is_checked=True)
 
 
 def _rows(source: Path, table: Table) -> np.ndarray:

@@ -19,6 +19,7 @@ from sim.slo import Slo, SloError
 MAX_TEXT_BYTES = 32 << 20  # of a JSON or TOML file
 RESULTS = ("summary.json", "plan.json", "compare.json")
 OTHERS = ("scenario.toml", "environment.json", "requests.parquet", "requests.csv.gz", "steps.parquet", "steps.csv.gz")
+GROUPS = ("by_client", "by_window")
 PER_CLIENT = "per_client"
 _SUFFIXES = (".parquet", ".csv.gz")
 _PLAIN_NAME = re.compile(r"\w{1,64}")
@@ -64,6 +65,7 @@ def load_run(folder: Path) -> Run:
         "requests": reader.table("requests", read_requests),
         "steps": reader.table("steps", read_steps),
     }
+    reader.mention(GROUPS)
     compare = parts["compare"]
     parts["traffics"] = reader.traffics(compare.names) if compare else {}
     if reader.names & {"requests", "steps"} and parts["summary"] is None and not reader.mistakes:
@@ -119,6 +121,11 @@ class _Reader:
         except ReportError as error:
             self.mistakes += str(error).splitlines()
             return None
+
+    def mention(self, stems: Iterable[str]) -> None:
+        """Tables that the report does not read, to be linked where they exist."""
+        names = [f"{stem}{suffix}" for stem in stems for suffix in _SUFFIXES]
+        self.files += [name for name in names if (self.folder / name).is_file()]
 
     def traffics(self, names: Iterable[str]) -> dict[str, Requests]:
         """The request tables of a comparison, by plan: per-client first, then the naive methods in their order."""

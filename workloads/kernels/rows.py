@@ -37,7 +37,7 @@ def fill_lengths(
     probabilities: np.ndarray,
     guide: np.ndarray,
 ) -> None:
-    """Tokens of every EVENT, at the uniform of its sequence number, from its client's sketch.
+    """Tokens of every EVENT go to the begin of `lengths`, at the uniform of its sequence number, from its client's sketch.
 
     keys: uint64 [clients]. sketches: float64 [clients, 34], ln(tokens + 1) at the 33 probabilities, and the tail's exponent.
     guide: int64, one for each equal part of [0, 1): the segment between two probabilities in which the part begins.
