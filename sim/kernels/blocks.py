@@ -93,7 +93,7 @@ def commit(me, world, slot, tokens):
     size, request = world.settings[at.BLOCK_SIZE], world.slots[slot]
     full = tokens // size
     if full > request[at.COMMITTED]:
-        blocks, keys, held = world.blocks[me[at.ID]], world.keys[slot], world.held[slot]
+        keys, held = world.keys[slot], world.held[slot]
         for index in range(request[at.COMMITTED], full):
             _enter(me, world, held[index], keys[index], _bucket(world, keys, index))
         request[at.COMMITTED] = full
