@@ -4,6 +4,7 @@ Results do not depend on it. What takes longest decides: a compiler is not waite
 """
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import chain
 from typing import NamedTuple
 
@@ -56,7 +57,9 @@ def choose_engine(
     ClusterError for an engine that is not known, or one asked for that does not do what else is asked.
     """
     if wanted.engine not in ENGINES:
-        raise ClusterError(f"no engine '{wanted.engine}' (known: {', '.join(ENGINES)})")
+        close = get_close_matches(wanted.engine, ENGINES, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ClusterError(f"no engine '{wanted.engine}'{hint} (known: {', '.join(ENGINES)})")
     windows = _windows(stream)
     refusal = _refusal(wanted, stream, plan)
     if wanted.engine == "reference" or (refusal and wanted.engine == "auto"):
