@@ -176,7 +176,7 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
     console.table(["latency", *stats], rows)
 
 
-def _say_end(job: Job, report: Path) -> None:
+def _say_end(job: Job, report: str) -> None:
     job.console.say()
     job.console.say(f"seed {job.scenario.seed} · again: {job.command}")
     job.console.say(f"report: {report}")
