@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import workloads
 from sim.engine import ClusterError, FullEngine
 from sim.plan import Plan
 from sim.source import Source, Stream
@@ -121,9 +122,11 @@ def _is_tabled(cost: type) -> bool:
 
 
 def _windows(stream: Stream | Source | np.ndarray) -> Iterable[np.ndarray]:
-    """STREAM rows by arrival; of a closed loop the first ones."""
+    """STREAM rows by arrival, as they are made; of a closed loop the first ones."""
     if isinstance(stream, np.ndarray):
         return [stream]
+    if isinstance(stream, workloads.Stream):
+        return stream.blocks()  # to cut them into windows would only copy them
     return [stream.first()] if isinstance(stream, Source) else stream.windows()
 
 
