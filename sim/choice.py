@@ -12,6 +12,7 @@ import numpy as np
 
 import workloads
 from sim.engine import ClusterError, FullEngine
+from sim.kernels import layout as at
 from sim.plan import Plan
 from sim.source import Source, Stream
 from workloads.jit import can_compile, is_loaded, is_warm
@@ -68,11 +69,11 @@ def choose_engine(
     if refusal:
         raise ClusterError(f"engine 'fast': {refusal}; 'auto' takes the reference engine there")
     family, why = family_of(plan.engine, stream)
-    if not isinstance(router, str):
+    if router not in at.ROUTERS:
         why += "; the router's own Python chooses"
     if not can_compile():
         return Choice("fast", f"{why}; plain Python, as numba is switched off", Kernels(family, False)), windows
-    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}"):
+    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}", f"play_{family}"):
         few = FEW_WARM if is_warm(KERNELS, f"play_{family}") else FEW_COLD
         count, windows = _count(windows, few)
         if count <= few:

@@ -10,6 +10,7 @@ import pytest
 import sim
 import sim.choice
 import sim.fast
+import sim.router
 import sim.world
 from sim import Cluster, ClusterError, Engine, simulate
 from sim.choice import Kernels
@@ -58,11 +59,19 @@ class Spread:
 )
 def test_a_router_in_python_sees_and_chooses_the_same(router):
     for seed in range(60):
-        stream, cluster = tiny_case(seed)
+        stream, cluster = tiny_case(seed, shows=seed % 3 == 0)
         cluster = replace(cluster, router=router)
         reference = play(stream, cluster, seed=seed)
         for kernels in kernels_for(cluster, stream, False):
             assert_same(play(stream, cluster, kernels, seed=seed), reference)
+
+
+def test_a_router_that_is_added_to_the_dict_alone_is_played_from_there(monkeypatch):
+    monkeypatch.setitem(sim.router.ROUTERS, "spread", Spread)
+    stream, cluster = tiny_case(3)
+    result = simulate(stream, replace(cluster, router="spread"))
+    assert result.choice.engine == "fast" and "Python chooses" in result.choice.reason
+    assert_same(result, play(stream, replace(cluster, router=Spread())))
 
 
 class Looker:
@@ -164,7 +173,7 @@ def test_threads_at_once_give_the_bytes_of_one():
 
 
 def test_a_short_run_is_played_by_plain_python_and_says_so(monkeypatch):
-    monkeypatch.setattr(sim.choice, "is_loaded", lambda name: False)
+    monkeypatch.setattr(sim.choice, "is_loaded", lambda *names: False)
     stream, cluster = tiny_case(1)
     choice = simulate(stream, cluster).choice
     assert choice.engine == "fast" and not choice.kernels.is_compiled
