@@ -2,6 +2,7 @@
 
 import importlib
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -121,7 +122,7 @@ def test_a_queue_serves_in_the_order_of_its_twin(policy, priorities, steps):
             twin.remove(twin[0])
         elif what == "set_back" and twin:
             aside = [queue.pop(me, world) for _ in range(min(slot, len(twin)))]
-            for first, second in zip(aside, aside[1:]):
+            for first, second in pairwise(aside):
                 world.slots[first, at.NEXT] = second
             if aside:
                 world.slots[aside[-1], at.NEXT] = at.NONE
