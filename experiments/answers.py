@@ -12,6 +12,8 @@ from experiments.tables import RequestsFile
 from experiments.traffic import PER_CLIENT, stream_of
 from experiments.words import clock, count, seconds
 
+FEW_HOURS = 3
+"""Above it a comparison prints one line for an hour; the report has everything."""
 _LABELS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2E", "queue": "queue"}
 
 
@@ -82,6 +84,9 @@ def say_compare(job: Job, found: Comparison) -> None:
     console.say()
     console.say(compare_sentence(found))
     console.say()
+    if len(found.hours) > FEW_HOURS:
+        console.table(*_hours_table(found))
+        return
     head = [
         "hour",
         "sized with",
@@ -99,6 +104,20 @@ def say_compare(job: Job, found: Comparison) -> None:
             name = "per-client" if kind == PER_CLIENT else kind
             rows.append([clock(hour.start_s), name, _interval(hour.answers[kind]), *_point_cells(point)])
     console.table(head, rows)
+
+
+def _hours_table(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of many hours, a line for each: instances by every way of sizing, and how the worst naive plan does."""
+    kinds = found.scenario.compare.naive
+    rows = []
+    for hour in found.hours:
+        sizes = [_interval(hour.answers[PER_CLIENT])]
+        for kind in kinds:
+            sizes.append(_interval(hour.answers[kind]) + ("" if hour.judged[kind].holds else " MISSED"))
+        worst = max((hour.judged[kind] for kind in kinds), key=lambda point: (not point.holds, point.ttft_p99_s))
+        rows.append([clock(hour.start_s), *sizes, *_point_cells(worst)[1:]])
+    head = ["hour", "per-client", *kinds, "worst naive plan: p99 TTFT", "p99 TPOT", "within limits"]
+    return head, rows
 
 
 def compare_sentence(found: Comparison) -> str:
@@ -176,7 +195,7 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
     console.table(["latency", *stats], rows)
 
 
-def _say_end(job: Job, report: Path) -> None:
+def _say_end(job: Job, report: str) -> None:
     job.console.say()
     job.console.say(f"seed {job.scenario.seed} · again: {job.command}")
     job.console.say(f"report: {report}")

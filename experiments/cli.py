@@ -47,6 +47,7 @@ _FLAGS: dict[str, Any] = {
         str | None, typer.Option(metavar="TIME", help="Write a table with a row for each window of arrivals, such as 60s.")
     ],
     "no_rows": Annotated[bool, typer.Option("--no-rows", help="Keep no tables of requests and steps: memory stays flat.")],
+    "no_report": Annotated[bool, typer.Option("--no-report", help="Write no report.html; servecast report makes one later.")],
 }
 _DEFAULTS: dict[str, Any] = {
     "overrides": [],
@@ -57,6 +58,7 @@ _DEFAULTS: dict[str, Any] = {
     "quiet": False,
     "by_client": False,
     "no_rows": False,
+    "no_report": False,
 }
 
 

@@ -11,15 +11,17 @@ SCENARIO = "demo.toml"
 
 
 def answer_demo(flags: Flags) -> int:
-    """Compare naive with per-client sizing for an hour of deepseek-r1 on H100 instances."""
+    """Compare naive with per-client sizing for every hour of a day of deepseek-r1 on H100 instances."""
     with as_file(files("experiments") / SCENARIO) as path:
         job = Job("compare", path, flags)
     if flags.result_dir is None:
         job.folder = Path("runs") / "demo"
     workload, cluster = job.scenario.workload, job.scenario.cluster
+    hours = job.scenario.compare.hours
     when, naive = clock(workload.start or 0.0), ", ".join(job.scenario.compare.naive)
     job.console.note(
-        f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does {workload.pool} need at {when}, "
-        f"for {job.scenario.slo}?\nSized three ways: client by client, and with naive traffic ({naive})."
+        f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does {workload.pool} need in each of "
+        f"{hours} hours from {when} on,\nfor {job.scenario.slo}? "
+        f"Sized three ways: client by client, and with naive traffic ({naive})."
     )
     return answer_compare(job)

@@ -52,6 +52,7 @@ class Flags:
     by_client: bool = False
     by_window: str | None = None
     no_rows: bool = False
+    no_report: bool = False
 
 
 class Job:
@@ -98,8 +99,11 @@ class Job:
         told = f"{what}: %d runs played"
         return Workers(self.workers, self.flags.engine, self.choices, lambda played: self.console.progress(told % played))
 
-    def write(self, fill: Callable[[Path], None]) -> Path:
-        """Make the run's folder: `fill` adds the answer's files, the rest is the same for all verbs. Returns the report."""
+    def write(self, fill: Callable[[Path], None]) -> str:
+        """Make the run's folder: `fill` adds the answer's files, the rest is the same for all verbs.
+
+        Returns where the report is, or how to have one.
+        """
         with new_folder(self.folder, self.flags.force) as draft:
             (draft / "scenario.toml").write_text(to_toml(self.resolved()), encoding="utf-8")
             fill(draft)
@@ -107,10 +111,13 @@ class Job:
             told = environment(self.command, self.scenario.seed, *spent, self.workers, self.choices)
             write_json(draft / "environment.json", told)
             self.console.note(f"engine: {told['engine']} ({told['engine_reason']})")
-            from experiments.report import write_report
+            if not self.flags.no_report:
+                from experiments.report import write_report
 
-            write_report(draft)
-        return self.folder / "report.html"
+                write_report(draft)
+        if self.flags.no_report:
+            return f"none; servecast report {shlex.quote(str(self.folder))} makes one"
+        return str(self.folder / "report.html")
 
     def play(
         self, draft: Path, stream: Any, seed: int, instances: int | None = None, progress: Progress | None = None

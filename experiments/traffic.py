@@ -1,10 +1,11 @@
 """The workload of a scenario as what the simulator plays: a stream for a seed, per client or naive."""
 
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.scenario import Scenario
+from experiments.scenario import Scenario, Workload
 from workloads import ClientPool, Stream, compose, concurrency, naive
 from workloads.traces import read_trace
 
@@ -20,10 +21,12 @@ def stream_of(scenario: Scenario, seed: int | None = None) -> Any:
     if workload.concurrency is not None:
         assert workload.input_tokens and workload.output_tokens
         return concurrency(workload.concurrency, workload.input_tokens, workload.output_tokens, workload.duration)
-    stream = _per_client(scenario, seed)
     if workload.naive == "none":
-        return stream
-    return naive(_per_client(scenario, scenario.seed), workload.naive, seed)
+        return _per_client(workload, seed)
+    if workload.duration is None or workload.duration > HOUR_S:  # perhaps more than memory holds
+        return naive(_per_client(workload, scenario.seed), workload.naive, seed)
+    fitted_on = workload.model_copy(update={"naive": "none"})
+    return naive(_collected(fitted_on.model_dump_json(), scenario.seed), workload.naive, seed)
 
 
 def kind_of(scenario: Scenario, kind: str) -> Scenario:
@@ -52,8 +55,14 @@ def hour_at(scenario: Scenario, start_s: float) -> Scenario:
     )
 
 
-def _per_client(scenario: Scenario, seed: int) -> Stream:
-    workload = scenario.workload
+@lru_cache(maxsize=4)
+def _collected(workload_json: str, seed: int) -> Stream:
+    """An hour that naive kinds are fitted on, in memory: several kinds under several seeds ask for it in turn."""
+    stream = _per_client(Workload.model_validate_json(workload_json, strict=False), seed)
+    return replace(stream, blocks=partial(iter, (stream.collect(),)))
+
+
+def _per_client(workload: Workload, seed: int) -> Stream:
     if workload.trace is not None:
         return read_trace(workload.trace)
     pool, start_s = pool_of(workload.pool, workload.servegen), workload.start or 0.0

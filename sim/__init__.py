@@ -1,7 +1,8 @@
 """sim plays a stream of requests on a cluster of LLM serving instances, in simulated time.
 
-Reading order: request (the tables and the life of a request), scheduler and kvcache (one iteration of an instance),
-instance (iterations in time), router (who gets a request), cluster (all of it together), metrics and slo (what came out).
+Reading order: request (the tables and the life of a request), scheduler and kvcache (one iteration of an instance), instance
+(iterations in time), router (who gets a request), reference (all of it together); then kernels and fast, which play the same
+compiled; choice and cluster (which engine plays a run); tally, metrics and slo (what came out).
 """
 
 from importlib import import_module
@@ -23,6 +24,10 @@ _HOME = {
     "Slo": "slo",
     "SloError": "slo",
     "ROUTERS": "router",
+    "ByClient": "groups",
+    "ByWindow": "groups",
+    "MetricsError": "tally",
+    "Tally": "tally",
 }
 __all__ = sorted(_HOME)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.batch import Batch
+from sim.engine import ClusterError
 
 _TICK_BITS = 16  # the compiled engine counts in ticks of 2^-16 ns
 
@@ -28,8 +29,14 @@ class AffineCost:
         return self.base_ns + tokens + context + self.per_encoder_token_ns * batch.encode_tokens
 
     def arrays(self, most_tokens: int) -> dict[str, Any]:
-        """The same price in the terms of hwprofiles.steptable, and of two products that only this one has."""
+        """The same price in the terms of hwprofiles.steptable, and of two products that only this one has.
+
+        ClusterError where a step of so many tokens takes more time than 64 bits hold.
+        """
         import numpy as np
+
+        if self.base_ns + self.per_token_ns * most_tokens >= 1 << 62 - _TICK_BITS:
+            raise ClusterError(f"step cost: a step of {most_tokens} tokens takes more time than 64 bits hold; lower it")
 
         nothing = np.zeros(most_tokens + 1, np.int64)
         by_tokens = self.base_ns + self.per_token_ns * np.arange(most_tokens + 1, dtype=np.int64) << _TICK_BITS

@@ -4,12 +4,15 @@ Results do not depend on it. What takes longest decides: a compiler is not waite
 """
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
+import workloads
 from sim.engine import ClusterError, FullEngine
+from sim.kernels import layout as at
 from sim.plan import Plan
 from sim.source import Source, Stream
 from workloads.jit import can_compile, is_loaded, is_warm
@@ -56,7 +59,9 @@ def choose_engine(
     ClusterError for an engine that is not known, or one asked for that does not do what else is asked.
     """
     if wanted.engine not in ENGINES:
-        raise ClusterError(f"no engine '{wanted.engine}' (known: {', '.join(ENGINES)})")
+        close = get_close_matches(wanted.engine, ENGINES, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ClusterError(f"no engine '{wanted.engine}'{hint} (known: {', '.join(ENGINES)})")
     windows = _windows(stream)
     refusal = _refusal(wanted, stream, plan)
     if wanted.engine == "reference" or (refusal and wanted.engine == "auto"):
@@ -64,11 +69,11 @@ def choose_engine(
     if refusal:
         raise ClusterError(f"engine 'fast': {refusal}; 'auto' takes the reference engine there")
     family, why = family_of(plan.engine, stream)
-    if not isinstance(router, str):
+    if router not in at.ROUTERS:
         why += "; the router's own Python chooses"
     if not can_compile():
         return Choice("fast", f"{why}; plain Python, as numba is switched off", Kernels(family, False)), windows
-    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}"):
+    if wanted.engine == "auto" and not is_loaded(f"{KERNELS}.{family}", f"play_{family}"):
         few = FEW_WARM if is_warm(KERNELS, f"play_{family}") else FEW_COLD
         count, windows = _count(windows, few)
         if count <= few:
@@ -118,9 +123,11 @@ def _is_tabled(cost: type) -> bool:
 
 
 def _windows(stream: Stream | Source | np.ndarray) -> Iterable[np.ndarray]:
-    """STREAM rows by arrival; of a closed loop the first ones."""
+    """STREAM rows by arrival, as they are made; of a closed loop the first ones."""
     if isinstance(stream, np.ndarray):
         return [stream]
+    if isinstance(stream, workloads.Stream):
+        return stream.blocks()  # to cut them into windows would only copy them
     return [stream.first()] if isinstance(stream, Source) else stream.windows()
 
 

@@ -1,12 +1,13 @@
 """The distribution of one metric over a run: all its values while they are few, a histogram of them when not."""
 
 from collections.abc import Callable
+from mmap import mmap
 
 import numpy as np
 
 from sim.histogram import BINS, bins_of, value_at
 
-_BLOCK = 1 << 13
+_FIRST_BLOCK, _LARGEST_BLOCK = 1 << 13, 1 << 14
 
 
 class Distribution:
@@ -82,7 +83,7 @@ class Distribution:
     def _keep(self, values: np.ndarray) -> None:
         while len(values):
             if not self._blocks or self._fill == len(self._blocks[-1]):
-                self._blocks.append(np.empty(_BLOCK, "i8"))
+                self._blocks.append(_new_block(min(_FIRST_BLOCK << len(self._blocks), _LARGEST_BLOCK)))
                 self._fill = 0
             block = self._blocks[-1]
             taken = values[: len(block) - self._fill]
@@ -102,6 +103,11 @@ class Distribution:
         for block in self._kept():
             bins += np.bincount(bins_of(block), minlength=BINS)
         return bins
+
+
+def _new_block(values: int) -> np.ndarray:
+    """Room in memory of its own, so that a long run gets it back once its values are condensed: malloc might keep it."""
+    return np.frombuffer(mmap(-1, 8 * values), "i8")
 
 
 def interpolated(value_of: Callable[[int], float], count: int, q: float) -> float:

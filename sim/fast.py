@@ -3,7 +3,6 @@
 It returns what the reference engine returns, bit for bit.
 """
 
-import copy
 import logging
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
@@ -22,7 +21,7 @@ from sim.plan import Job, Plan
 from sim.probes import Looks, Tables, Watch
 from sim.prompts import Prompts
 from sim.request import FAILED, FINISH_REASONS, REJECTED, head_of
-from sim.router import InstanceView, checked_choice
+from sim.router import InstanceView, checked_choice, new_router
 from sim.traces import Traces
 from sim.wide_world import more_columns, widened
 from sim.world import Wish, more_rows, more_slots, new_world, wider_instances
@@ -49,14 +48,13 @@ class FastRun:
         self._play = getattr(self._kernels, f"play_{kernels.family}")
         self.env = Clock()
         self.plan, self.tables, self.seed = plan, tables, job.seed
-        is_python = not isinstance(job.router, str)
-        self._python_router: Any = copy.deepcopy(job.router) if is_python else None
-        code = at.GIVEN if is_python else at.ROUTERS.index(job.router)
+        self._python_router = None if job.router in at.ROUTERS else new_router(job.router)
+        code = at.GIVEN if self._python_router is not None else at.ROUTERS.index(job.router)
         self._family = kernels.family
         self._is_wide = kernels.family != "aggregate"
         self._traces = Traces(job.probe) if job.probe is not None else None
         keeps = tables.keep_steps, self._traces is not None
-        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *prompts.tables))
+        self.world = new_world(plan, Wish(job.instances, code, job.seed, *keeps, self._is_wide, *map(_own, prompts.tables)))
         if self._is_wide:
             self.world = widened(self.world, plan)
             self._kernels.open_instances(self.world)
@@ -80,7 +78,7 @@ class FastRun:
         """Piece by piece, up to each control time and to the piece's last arrival: what is before it, then what is at it."""
         env, looks = self.env, Looks(watch)
         for window in windows:
-            rows = np.require(window, requirements=["C", "W"])  # one type for the kernels, whatever the array came from
+            rows = _own(window)
             for start in range(0, len(rows), PIECE_ROWS):
                 piece, cursor = rows[start : start + PIECE_ROWS], 0
                 if self._is_wide:
@@ -113,7 +111,12 @@ class FastRun:
         settings = self.world.settings
         longest = np.minimum(rows["max_tokens"], settings[at.MAX_LEN] - rows["input_tokens"])
         usable_tokens = settings[at.USABLE] * settings[at.BLOCK_SIZE]
-        return (longest < 1) | (rows["input_tokens"] + longest > usable_tokens)
+        rejected = (longest < 1) | (rows["input_tokens"] + longest > usable_tokens)
+        if settings[at.ENCODER_CACHE]:
+            most = min(settings[at.ENCODER_BUDGET], settings[at.ENCODER_CACHE])
+            larger = np.concatenate(([0], np.cumsum(self.world.items["tokens"] > most)))
+            rejected |= larger[rows["items_start"] + rows["items_count"]] > larger[rows["items_start"]]
+        return rejected
 
     def _call(self, rows: np.ndarray, until_ns: int) -> None:
         """One call of the kernel, and as many more as it takes to make room for what it has to say."""
@@ -182,6 +185,11 @@ class FastRun:
         """Empty the kernel's table of steps."""
         self._steps.append(self.world.steps[: self.world.counts[at.STEP_COUNT]].copy())
         self.world.counts[at.STEP_COUNT] = 0
+
+
+def _own(table: np.ndarray) -> np.ndarray:
+    """One type for the kernels, whatever an array came from: dense, and not read-only."""
+    return np.require(table, requirements=["C", "W"])
 
 
 @cache

@@ -1,6 +1,7 @@
 """Requests made from STREAM rows and the tables of their segments and items."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 
@@ -19,8 +20,14 @@ class Prompts:
         segments = np.empty(0, SEGMENTS) if segments is None else segments
         items = np.empty(0, ITEMS) if items is None else items
         self.tables = segments, items
-        self._segments = segments[["segment_id", "tokens"]].tolist()
-        self._items = [Item(*item) for item in items[["offset", "tokens", "item_id"]].tolist()]
+
+    @cached_property
+    def _segments(self) -> list[tuple[int, int]]:
+        return self.tables[0][["segment_id", "tokens"]].tolist()
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        return [Item(*item) for item in self.tables[1][["offset", "tokens", "item_id"]].tolist()]
 
     @property
     def are_named(self) -> bool:

@@ -3,7 +3,6 @@
 It is the definition of what a run is; the fast engine returns the same.
 """
 
-import copy
 import heapq
 from collections.abc import Callable, Generator, Iterable
 
@@ -28,7 +27,7 @@ from sim.request import (
     head_of,
     longest_answer,
 )
-from sim.router import ROUTERS, Router, Views, checked_choice
+from sim.router import Router, Views, checked_choice, new_router
 from sim.scheduler import SCHEDULERS
 
 
@@ -41,7 +40,7 @@ class ReferenceRun:
         self.prompts = prompts
         self.env = Clock()
         self.tables = tables
-        self.router: Router = ROUTERS[job.router]() if isinstance(job.router, str) else copy.deepcopy(job.router)
+        self.router: Router = new_router(job.router)
         self.follow: Callable[[int, int], np.ndarray | None] | None = None
         self.due: list[tuple] = []  # closed-loop requests to come, a heap by (arrival_ns, request_id)
         self.instances = [self._instance(i) for i in range(job.instances)]

@@ -5,6 +5,7 @@ instance i stands at this moment. Ties go to the lowest instance id. Randomness 
 same request flips the same coin in every what-if.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -48,6 +49,11 @@ class Router(Protocol):
     def choose(self, head: RequestHead, views: Sequence[InstanceView]) -> int:
         """Index of the instance that gets the request."""
         ...
+
+
+def new_router(router: Any) -> Router:
+    """A router at the beginning of a run: of a name of ROUTERS, or a copy of an object, which may remember things."""
+    return ROUTERS[router]() if isinstance(router, str) else copy.deepcopy(router)
 
 
 def checked_choice(router: Router, head: RequestHead, views: Sequence[InstanceView]) -> int:

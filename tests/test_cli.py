@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from experiments import cli
+from sim.choice import FAMILIES
 
 SMALL = """
 name = "small"
@@ -93,7 +94,7 @@ def test_simulate_leaves_a_whole_folder_and_says_how_to_repeat_it(run):
     assert (requests.ttft_s + requests.decode_s - requests.e2el_s).abs().max() < 1e-9
     assert requests.arrival_s.is_monotonic_increasing
     environment = json.loads(Path("out/environment.json").read_text())
-    assert environment["engine"] == "reference" and environment["seed"] == 1
+    assert environment["engine"] == "fast" and environment["engine_reason"] and environment["seed"] == 1
 
 
 def test_a_run_without_rows_comes_to_the_same_and_says_so(run):
@@ -226,7 +227,7 @@ TRACE_HEAD = "arrival_s,input_tokens,output_tokens\n"
         (["--set", "engine.enable_chunked_prefill=false", "--set", "engine.max_num_batched_tokens=4096"], "whole prompt"),
         (["--set", "engine.long_prefill_token_threshold=200000"], "vLLM wants 0 (off) to max_model_len"),
         (["--set", "engine.encoder_cache_size=100"], "both are 0 (text alone) or both are above"),
-        (["--engine", "fast"], "expected auto or reference"),
+        (["--engine", "fats"], "expected auto, reference, fast; did you mean 'fast'?"),
         (["--by-window", "0s"], "--by-window 0s: expected a time of at least 0.001s"),
         (["--by-window", "60lightyears"], "--by-window: unknown unit 'lightyears'"),
     ],
@@ -321,3 +322,20 @@ def test_a_foreign_package_in_our_place_is_named(tmp_path):
     code = "from experiments.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 2 and "is not servecast's" in done.stderr
+
+
+def test_engines_leave_the_same_bytes_and_say_which_one_it_was(run):
+    told = {}
+    for engine in ("auto", "reference", "fast"):
+        code, _, err = run("simulate", "small.toml", "--engine", engine, "--result-dir", engine)
+        assert code == 0 and "engine: " in err
+        told[engine] = json.loads(Path(engine, "environment.json").read_text())["engine"]
+    assert told == {"auto": "fast", "reference": "reference", "fast": "fast"}
+    for name in ("summary.json", "requests.parquet", "steps.parquet", "scenario.toml"):
+        assert len({Path(engine, name).read_bytes() for engine in told}) == 1
+
+
+def test_the_doctor_says_what_is_installed_and_what_is_compiled(run):
+    code, out, _ = run("doctor")
+    assert code == 0 and "numpy" in out and "kernel cache" in out
+    assert all(f"simulation kernels, {family}: " in out for family in FAMILIES)

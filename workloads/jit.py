@@ -81,9 +81,9 @@ def can_compile() -> bool:
     return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 
-def is_loaded(module_name: str) -> bool:
-    """Whether a kernel module has been imported to be compiled, so that its code is here or on its way."""
-    return module_name in sys.modules
+def is_loaded(module_name: str, function: str) -> bool:
+    """Whether the compiled code of an entry is in this process already."""
+    return bool(getattr(getattr(sys.modules.get(module_name), function, None), "signatures", ()))
 
 
 def is_plain(module_name: str) -> bool:
@@ -117,7 +117,7 @@ def is_warm(name: str, function: str) -> bool:
 def cache_folder(name: str) -> Path | None:
     """Where the compiled code of a kernel module or package lies; None where no folder of the user's own can be written."""
     digest = hashlib.sha256()
-    for path in _sources(name):
+    for path in (*_sources(name), Path(__file__)):
         digest.update(path.name.encode() + path.read_bytes())
     digest.update(Path(__file__).with_name("pieces.py").read_bytes())
     # numba tells processors apart itself; what it asks for is only that others' code is not in the way.

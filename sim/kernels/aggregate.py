@@ -1,4 +1,4 @@
-"""The family of kernels for prompts that share no text: batches in constant time (`forming`), blocks as positions (`freequeue`)."""
+"""The kernels for prompts that share no text: batches in constant time (`forming`), blocks as positions (`freequeue`)."""
 
 from . import layout as at
 from .clock import advance
