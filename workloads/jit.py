@@ -1,11 +1,11 @@
 """How kernels run: compiled by numba into a cache that cannot be stale, or as the plain Python they are written in.
 
-A kernel module says `entry, kernel, template = compiler(__name__)` and marks its functions. Imported under its own name it is
+A kernel module says `entry, kernel, routine = compiler(__name__)` and marks its functions. Imported under its own name it is
 compiled, at the first call of each function; `plain(name)` gives a second copy of it whose functions stay Python: a small
 run is over before a compiler would be. Both give the same results.
 
 numba looks only at the file of a function to decide whether its cached code is still right, so the cache folder is named
-by a hash of every source of the kernel's package and of the versions that made the code; numba tells processors apart.
+by a hash of every source of the kernel's package and of all that made the code; numba tells processors apart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +32,7 @@ class Marks(NamedTuple):
 
     entry: Mark
     kernel: Mark
-    template: Mark
+    routine: Mark
 
 
 CACHE_VARIABLE = "SERVECAST_CACHE_DIR"
@@ -40,36 +40,40 @@ _PLAIN = "plain_"
 
 
 def compiler(module_name: str) -> Marks:
-    """The marks of a kernel module: `entry` for what Python calls, `kernel` for the pieces of that, `template` for pieces
-    that take functions as arguments.
+    """The marks of a kernel module: `entry` for what Python calls, `kernel` for the pieces of that, `routine` for a piece
+    that is so large that there is to be one of it, however many call it.
 
     Entries are kept in the cache, with all that they call. Pieces become part of their callers, as calls with many arrays
-    would cost more than what they do; from Python only their plain copies can be called. None counts references to
-    arrays, which would be half of their time, so none may make or return arrays of its own.
+    would cost more than what they do, and they may be arguments of each other; from Python only their plain copies can be
+    called. None counts references to arrays, which would be half of their time, so none may make or return arrays of its
+    own.
     """
     if is_plain(module_name):
         return Marks(_leave, _leave, _leave)
     import numba
 
     njit: Any = numba.njit  # some of its options are not in its type
+    unliteral = numba.types.unliteral
 
     folder = cache_folder(_package_of(module_name))
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    entry_compiler, piece_compiler = _compilers()
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
     def entry(function: Any) -> Any:
-        made = njit(no_cfunc_wrapper=True, **options)(function)
+        made = njit(pipeline_class=entry_compiler, **options)(function)
         if folder is not None:
             _keep_in(folder, made)
         return made
 
-    def kernel(function: Any) -> Any:
-        piece = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
-        resolve, unliteral = piece.get_call_template, numba.types.unliteral
+    def piece(function: Any, is_inlined: bool) -> Any:
+        more = {"forceinline": is_inlined, "no_cpython_wrapper": True, "pipeline_class": piece_compiler}
+        made = njit(**more, **options)(function)
+        resolve = made.get_call_template
         # numba would compile a piece once more for every number that is written out in a call.
-        piece.get_call_template = lambda args, kws: resolve([unliteral(arg) for arg in args], kws)
-        return piece
+        made.get_call_template = lambda args, kws: resolve([unliteral(arg) for arg in args], kws)
+        return made
 
-    return Marks(entry, kernel, njit(inline="always", **options))
+    return Marks(entry, partial(piece, is_inlined=True), partial(piece, is_inlined=False))
 
 
 def can_compile() -> bool:
@@ -115,6 +119,7 @@ def cache_folder(name: str) -> Path | None:
     digest = hashlib.sha256()
     for path in (*_sources(name), Path(__file__)):
         digest.update(path.name.encode() + path.read_bytes())
+    digest.update(Path(__file__).with_name("pieces.py").read_bytes())
     # numba tells processors apart itself; what it asks for is only that others' code is not in the way.
     made_for = (version("numba"), version("llvmlite"), platform.python_version(), platform.machine())
     digest.update(repr(made_for).encode())
@@ -123,6 +128,17 @@ def cache_folder(name: str) -> Path | None:
         if _is_ours(folder):
             return folder
     return None
+
+
+def _compilers() -> tuple[Any, Any]:
+    """The compilers of entries and of pieces; where numba has changed too much for ours, its own, which takes longer."""
+    try:
+        from workloads.pieces import EntryCompiler, PieceCompiler
+    except ImportError:
+        from numba.core.compiler import Compiler
+
+        return Compiler, Compiler
+    return EntryCompiler, PieceCompiler
 
 
 def _keep_in(folder: Path, made: Any) -> None:

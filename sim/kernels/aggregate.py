@@ -2,7 +2,7 @@
 
 from . import layout as at
 from .clock import advance
-from .compiler import entry, kernel
+from .compiler import entry, kernel, routine
 from .forming import form_batch
 from .freequeue import POSITIONS
 from .leaving import end_batch
@@ -16,7 +16,7 @@ def play_aggregate(world, rows, until_ns):
     return play(advance_aggregate, accept, world, rows, until_ns)
 
 
-@entry
+@routine
 def advance_aggregate(me, world, until_ns):
     """The clock with this family's functions (`clock`)."""
     return advance(stretch, form, finish, me, world, until_ns)

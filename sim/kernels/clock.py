@@ -4,14 +4,14 @@ Planning is due when a batch has ended and when a request arrives at an idle ins
 flight as there may be. A batch's end is known when it is formed, so times of tokens are written then; the end gives back
 seats and blocks. At one instant batches end first, then requests arrive, then batches are planned.
 
-`advance` is a template: a family of kernels gives the functions that play runs of decodes, form a batch, and end one.
+A family of kernels gives `advance` its functions: those that play runs of decodes, form a batch, and end one.
 """
 
 from . import layout as at
-from .compiler import template
+from .compiler import kernel
 
 
-@template
+@kernel
 def advance(stretch, form, finish, me, world, until_ns):
     """Play an instance: all ends not after `until_ns`, all plans before it. DONE, or what there is no room for."""
     depth = world.settings[at.DEPTH]
@@ -44,7 +44,7 @@ def advance(stretch, form, finish, me, world, until_ns):
     return status
 
 
-@template
+@kernel
 def _tell_queue(me, world):
     """For routers: how many requests are here, and until when that cannot change.
 

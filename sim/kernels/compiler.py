@@ -2,4 +2,4 @@
 
 from workloads.jit import compiler
 
-entry, kernel, template = compiler(__name__)
+entry, kernel, routine = compiler(__name__)

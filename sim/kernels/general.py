@@ -10,7 +10,7 @@ then given up (`sim.fast`).
 from . import layout as at
 from .blocks import commit, open_blocks, release
 from .clock import advance
-from .compiler import entry, kernel
+from .compiler import entry, kernel, routine
 from .items import accept_items, let_go_all, let_go_finished, open_items
 from .keys import write_keys
 from .play import play
@@ -22,7 +22,7 @@ FAILED = 3
 """Of sim.request.FINISH_REASONS."""
 
 
-@entry
+@routine
 def advance_general(me, world, until_ns):
     """The clock with this family's functions."""
     return advance(stretch, form, finish, me, world, until_ns)

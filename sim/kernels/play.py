@@ -3,12 +3,12 @@
 import numpy as np
 
 from . import layout as at
-from .compiler import kernel, template
+from .compiler import kernel
 
 REJECTED = 2  # of sim.request.FINISH_REASONS
 
 
-@template
+@kernel
 def play(advance, accept, world, rows, until_ns):
     """Let the rows from the cursor on arrive, then play every instance up to `until_ns`: ends included, plans at it not.
 
@@ -92,7 +92,7 @@ def coin_of(seed_bits, request_id):
     return x ^ (x >> np.uint64(31))
 
 
-@template
+@kernel
 def _choose(advance, world, row, now_ns):
     """The instance by the rules of sim.router, or the negative of a status; instances are played as far as they are seen."""
     settings, counts, count = world.settings, world.counts, len(world.instances)
@@ -118,7 +118,7 @@ def _choose(advance, world, row, now_ns):
     return index
 
 
-@template
+@kernel
 def _shortest(advance, world, start, stop, stride, now_ns):
     """The first of instances start, start + stride, … with the fewest requests, or the negative of a status.
 
@@ -136,7 +136,7 @@ def _shortest(advance, world, start, stop, stride, now_ns):
     return best
 
 
-@template
+@kernel
 def _enter(accept, me, world, row):
     """A request gets a slot and a place in the queue of an instance, which plans at once if it was idle."""
     counts, settings, slots = world.counts, world.settings, world.slots

@@ -5,7 +5,7 @@ from .aggregate import overruns
 from .answers import BLOCKS
 from .blocks import open_blocks
 from .clock import advance
-from .compiler import entry, kernel
+from .compiler import entry, kernel, routine
 from .forming import form_batch
 from .keys import write_keys
 from .leaving import end_batch
@@ -19,7 +19,7 @@ def play_pool(world, rows, until_ns):
     return play(advance_pool, accept, world, rows, until_ns)
 
 
-@entry
+@routine
 def advance_pool(me, world, until_ns):
     """The clock with this family's functions (`clock`)."""
     return advance(stretch, form, finish, me, world, until_ns)
