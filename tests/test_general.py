@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import AffineCost
+from sim import AffineCost, Cluster, Engine
+from sim.choice import Kernels
 from sim.encoder import EncoderCache, plan_items
 from sim.engine import FullEngine
 from sim.kernels import layout as at
@@ -16,11 +17,12 @@ from sim.kvcache import PrefixCache
 from sim.plan import Plan
 from sim.prompts import Prompts
 from sim.request import FAILED
-from sim.wide_world import more_columns, widened
+from sim.wide_world import _most_items, more_columns, widened
 from sim.world import Wish, new_world
 from tests.cases import rows
+from tests.engines import assert_same, play
 from workloads.jit import plain
-from workloads.stream import ITEMS, SEGMENTS
+from workloads.stream import ITEMS, SEGMENTS, Stream
 
 BLOCK = 4
 LIMITS = {"max_num_seqs": 8, "max_num_batched_tokens": 64, "max_model_len": 500}
@@ -228,6 +230,18 @@ def test_items_are_planned_and_kept_as_in_the_reference(prompts, size, budget, s
         assert (me[at.UNUSED], me[at.REACHABLE]) == (cache.unused, cache.reachable)
         kept = world.encoders[0, : me[at.ENTRIES]]
         assert dict(kept[:, [at.IDENTITY, at.HOLDERS]].tolist()) == {k: len(held) for k, held in cache._holders.items()}
+
+
+def test_a_picture_that_comes_in_several_sizes_is_kept_as_in_the_reference():
+    """An item let go in a larger size than it was stored in leaves more room than there was."""
+    requests = rows([(i * 10_000_000, 20, 2, 2) for i in range(12)])
+    requests["items_start"], requests["items_count"] = range(0, 24, 2), 2
+    items = np.array([(0, 8 * (i % 2), 1 + i % 7, 1, (i * 5) % 9) for i in range(24)], ITEMS)
+    engine = Engine(max_num_encoder_input_tokens=7, encoder_cache_size=7, num_gpu_blocks_override=99, **LIMITS)
+    cluster = Cluster(step_cost=AffineCost(1000, 10, 0, 100), engine=engine)
+    stream = Stream(1.0, lambda: iter([requests]), items=items)
+    assert_same(play(stream, cluster, Kernels("general", False)), play(stream, cluster))
+    assert _most_items(items, 7) == 9 and _most_items(items[:2], 1) == 1 and _most_items(items, 0) == 0
 
 
 # The end
