@@ -241,8 +241,6 @@ BATCH_COLUMNS = 5
 BLOCK = np.dtype([("key", "u8"), ("references", "i4"), ("place", "i4"), ("bucket", "i4"), ("chain", "i4")], align=True)
 """A KV block: who finds it, and how many hold it. `place` in the free queue, or for a block of decodes the next one of that
 list; `bucket` and `chain`, the next block in it, where it stands in the table of those that can be found."""
-GROUP = 8
-"""Blocks that follow each other in a prompt and stand side by side in that table."""
 NAMELESS = -2
 """For a chain: the block cannot be found."""
 
