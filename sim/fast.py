@@ -195,7 +195,7 @@ def _own(table: np.ndarray) -> np.ndarray:
 @cache
 def _tell_of_compiler(family: str) -> None:
     """Nobody waits without knowing for what; once in a process."""
-    log.warning("compiling the %s kernels, once: some 15 s ('servecast doctor --warm' does it beforehand)", family)
+    log.warning("compiling the %s kernels, once: some 7 s ('servecast doctor --warm' does it beforehand)", family)
 
 
 def _in_order(rows: np.ndarray) -> np.ndarray:
