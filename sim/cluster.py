@@ -180,7 +180,7 @@ def _new_run(
 ) -> "ReferenceRun | FastRun":
     """The run of the engine that was chosen."""
     prompts = Prompts(plan.engine, getattr(stream, "segments", None), getattr(stream, "items", None))
-    if prompts.are_named and not isinstance(stream, (np.ndarray, Source)):
+    if prompts.are_named and not isinstance(stream, (np.ndarray, Source)) and not getattr(stream, "is_checked", False):
         prompts.check(stream.windows())
     if choice.kernels is not None:
         from sim.fast import FastRun

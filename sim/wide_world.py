@@ -12,14 +12,14 @@ def widened(world: at.World, plan: Plan) -> at.World:
     """A world in which requests are looked at one by one; `more_columns` makes room for what each of them holds."""
     engine, n = plan.engine, len(world.instances)
     has_blocks = engine.enable_prefix_caching
-    items = min(len(np.unique(world.items["item_id"])), engine.encoder_cache_size)
+    items = _most_items(world.items, engine.encoder_cache_size)
     slots = np.zeros((len(world.slots), at.WIDE_SLOT_COLUMNS), np.int64)
     slots[:, at.NEXT] = world.slots[:, at.NEXT]
     return world._replace(
         slots=slots,
         keys=np.zeros((len(slots), 0), np.uint64),
         held=np.zeros((len(slots), 0), np.int32),
-        blocks=np.zeros((n, plan.num_blocks - 1 if has_blocks else 0, at.BLOCK_COLUMNS), np.int64),
+        blocks=np.zeros((n, plan.num_blocks - 1 if has_blocks else 0), at.BLOCK),
         batches=np.zeros((n, 2, engine.max_num_seqs, at.BATCH_COLUMNS), np.int64),
         encoders=np.zeros((n, items, at.ENCODER_COLUMNS), np.int64),
         marks=np.zeros((len(slots), 0, at.MARK_COLUMNS), np.int64),
@@ -36,6 +36,13 @@ def more_columns(world: at.World, plan: Plan, rows: np.ndarray) -> at.World:
     if len(rows) and engine.encoder_cache_size:
         items = int(rows["items_count"].max())
     return world._replace(keys=_wider(world.keys, blocks), held=_wider(world.held, blocks), marks=_wider(world.marks, items))
+
+
+def _most_items(items: np.ndarray, cache_size: int) -> int:
+    """Different items that an encoder cache of so many tokens can hold: any number, where one item has several sizes."""
+    identities, first, same = np.unique(items["item_id"], return_index=True, return_inverse=True)
+    has_one_size = np.array_equal(items["tokens"][first][same], items["tokens"])
+    return min(len(identities), cache_size) if has_one_size or not cache_size else len(identities)
 
 
 def _wider(table: np.ndarray, columns: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
         items=wish.items,
         keys=np.empty((0, 0), np.uint64),
         held=np.empty((0, 0), np.int32),
-        blocks=np.empty((0, 0, 0), np.int64),
+        blocks=np.empty((0, 0), at.BLOCK),
         batches=np.empty((0, 0, 0, 0), np.int64),
         encoders=np.empty((0, 0, 0), np.int64),
         marks=np.empty((0, 0, 0), np.int64),
@@ -200,7 +200,7 @@ def _regions(plan: Plan, sizes: dict[int, int], has_blocks: bool) -> list[tuple[
     """(setting of its place, setting of its size or NONE, columns) of every table in an instance's row."""
     usable, seats = plan.num_blocks - 1, plan.engine.max_num_seqs
     with_blocks = [
-        (at.BUCKETS, at.BUCKETS_SIZE, _power_of_two(usable)),
+        (at.BUCKETS, at.BUCKETS_SIZE, _power_of_two(max(2 * usable, at.GROUP))),
         (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, _power_of_two(2 * usable)),
         (at.ANSWERS, at.ANSWERS_SIZE, _power_of_two(seats)),
     ]

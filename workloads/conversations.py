@@ -62,7 +62,8 @@ def conversations(
     segments = _segments(rows["request_id"].reshape(n, turns), system_tokens, user, answers)
     rows = rows[np.lexsort((rows["request_id"], rows["arrival_ns"]))]
     duration_s = float(int(rows["arrival_ns"][-1]) // NS_PER_S + 1)
-    return Stream(duration_s, partial(iter, (rows,)), {"source": "conversations", "seed": seed} | about | lengths, segments)
+    described = {"source": "conversations", "seed": seed} | about | lengths
+    return Stream(duration_s, partial(iter, (rows,)), described, segments, is_checked=True)
 
 
 def _rows(system_tokens: int, user: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -36,6 +36,8 @@ class Marks(NamedTuple):
 
 
 CACHE_VARIABLE = "SERVECAST_CACHE_DIR"
+PIECES_FOR = "0.68."
+"""The versions of numba whose inside `workloads.pieces` knows."""
 _PLAIN = "plain_"
 
 
@@ -56,24 +58,26 @@ def compiler(module_name: str) -> Marks:
     unliteral = numba.types.unliteral
 
     folder = cache_folder(_package_of(module_name))
-    entry_compiler, piece_compiler = _compilers()
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+    is_ours = version("numba").startswith(PIECES_FOR)
+    of_entries, of_pieces = _compilers() if is_ours else ({}, {})
 
     def entry(function: Any) -> Any:
-        made = njit(pipeline_class=entry_compiler, **options)(function)
+        made = njit(**of_entries, **options)(function)
         if folder is not None:
             _keep_in(folder, made)
         return made
 
     def piece(function: Any, is_inlined: bool) -> Any:
-        more = {"forceinline": is_inlined, "no_cpython_wrapper": True, "pipeline_class": piece_compiler}
-        made = njit(**more, **options)(function)
+        made = njit(forceinline=is_inlined, no_cpython_wrapper=True, **of_pieces, **options)(function)
         resolve = made.get_call_template
         # numba would compile a piece once more for every number that is written out in a call.
         made.get_call_template = lambda args, kws: resolve([unliteral(arg) for arg in args], kws)
         return made
 
-    return Marks(entry, partial(piece, is_inlined=True), partial(piece, is_inlined=False))
+    # numba itself cannot cache a call that is given functions, unless it is written out in its caller.
+    routine = partial(piece, is_inlined=False) if is_ours else njit(inline="always", **options)
+    return Marks(entry, partial(piece, is_inlined=True), routine)
 
 
 def can_compile() -> bool:
@@ -130,15 +134,11 @@ def cache_folder(name: str) -> Path | None:
     return None
 
 
-def _compilers() -> tuple[Any, Any]:
-    """The compilers of entries and of pieces; where numba has changed too much for ours, its own, which takes longer."""
-    try:
-        from workloads.pieces import EntryCompiler, PieceCompiler
-    except ImportError:
-        from numba.core.compiler import Compiler
+def _compilers() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options that choose the compilers of entries and of pieces. Kernels compile without them too, in twice the time."""
+    from workloads.pieces import EntryCompiler, PieceCompiler
 
-        return Compiler, Compiler
-    return EntryCompiler, PieceCompiler
+    return {"pipeline_class": EntryCompiler}, {"pipeline_class": PieceCompiler}
 
 
 def _keep_in(folder: Path, made: Any) -> None:

@@ -8,7 +8,7 @@ integers. A piece is there to be put into its callers. So here
 - steps of the compiler that have nothing to do in kernels are left out (`_PASSES`): kernels have no closures,
   comprehensions, `with`, exceptions or array expressions.
 
-It leans on the inside of numba, which promises nothing about it; `workloads.jit` does without where it does not load.
+It leans on the inside of numba, which promises nothing about it; `workloads.jit` does without it for other versions.
 """
 
 from collections.abc import Iterator

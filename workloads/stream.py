@@ -94,8 +94,9 @@ class Stream:
 
     `description` holds plain values (numbers, texts, lists) that the files of a run can quote. `segments` and `items`
     are the SEGMENTS and ITEMS of the whole stream, into which every row's slices point; both are empty where no prompt
-    shares anything, or no source says what. `is_checked`: its rows pass `check_stream` wherever they are cut, as those of
-    this package's own sources do, so that who plays them need not look again.
+    shares anything, or no source says what. `is_checked`: its rows pass `check_stream` wherever they are cut, and
+    their segments and items `check_segments`, as those of this package's own sources do, so that who plays them need not
+    look again.
     """
 
     duration_s: float

@@ -42,7 +42,7 @@ def take_unnamed(me, world, count):
     me[at.FREE] -= count
     for _ in range(count):
         block = take_block(me, world, blocks)
-        blocks[block, at.PLACE] = me[at.UNNAMED]
+        blocks[block]["place"] = me[at.UNNAMED]
         me[at.UNNAMED] = block
 
 
@@ -101,7 +101,7 @@ def _name(me, world, slot, count):
     request, held, blocks = world.slots[slot], world.held[slot], world.blocks[me[at.ID]]
     for index in range(request[at.HELD], count):
         block = me[at.UNNAMED]
-        me[at.UNNAMED] = blocks[block, at.PLACE]
+        me[at.UNNAMED] = blocks[block]["place"]
         held[index] = block
     request[at.HELD] = max(request[at.HELD], count)
 

@@ -4,6 +4,8 @@ The rules are those of `sim.kvcache`, where the order of the free queue is told.
 
 The free queue is a ring of block numbers from QUEUE_HEAD to QUEUE_TAIL; a block that is taken out of the middle leaves NONE.
 The table chains the blocks of a bucket in the order in which they were entered, so that of equal blocks the oldest is found.
+A prompt's blocks are looked for one after another, so the buckets of a group of them are side by side in memory: those from
+the one that the key of the group's first block names.
 """
 
 import numpy as np
@@ -24,9 +26,9 @@ def open_blocks(me, world):
     me[settings[at.BUCKETS] : settings[at.BUCKETS] + settings[at.BUCKETS_SIZE]] = at.NONE
     me[at.QUEUE_HEAD], me[at.QUEUE_TAIL] = 0, usable
     for block in range(usable):
-        blocks[block, at.REFERENCES] = 0
-        blocks[block, at.CHAIN] = at.KEYLESS_BLOCK
-        blocks[block, at.PLACE] = block
+        blocks[block]["references"] = 0
+        blocks[block]["chain"] = at.NAMELESS
+        blocks[block]["place"] = block
         me[settings[at.FREE_QUEUE] + block] = block
 
 
@@ -40,11 +42,13 @@ def find(me, world, slot):
     if world.settings[at.CACHES]:
         blocks, keys, held = world.blocks[me[at.ID]], world.keys[slot], world.held[slot]
         for index in range((world.slots[slot, at.TOKENS] - 1) // world.settings[at.BLOCK_SIZE]):
-            block = _lookup(me, world, blocks, np.int64(keys[index]))
+            block = me[world.settings[at.BUCKETS] + _bucket(world, keys, index)]
+            while block != at.NONE and blocks[block]["key"] != keys[index]:
+                block = blocks[block]["chain"]
             if block == at.NONE:
                 break
             held[index] = block
-            unheld += blocks[block, at.REFERENCES] == 0
+            unheld += blocks[block]["references"] == 0
             found += 1
     return found, unheld
 
@@ -56,10 +60,10 @@ def touch(me, world, slot, hit):
     blocks, held = world.blocks[me[at.ID]], world.held[slot]
     for index in range(hit):
         block = blocks[held[index]]
-        if block[at.REFERENCES] == 0:
-            me[world.settings[at.FREE_QUEUE] + block[at.PLACE]] = at.NONE
+        if block["references"] == 0:
+            me[world.settings[at.FREE_QUEUE] + block["place"]] = at.NONE
             me[at.FREE] -= 1
-        block[at.REFERENCES] += 1
+        block["references"] += 1
     request[at.HELD] = request[at.COMMITTED] = hit
     request[at.COMMIT_AT] = (hit + 1) * size
     request[at.ROOM] = hit * size
@@ -89,9 +93,9 @@ def commit(me, world, slot, tokens):
     size, request = world.settings[at.BLOCK_SIZE], world.slots[slot]
     full = tokens // size
     if full > request[at.COMMITTED]:
-        blocks, keys, held = world.blocks[me[at.ID]], world.keys[slot], world.held[slot]
+        keys, held = world.keys[slot], world.held[slot]
         for index in range(request[at.COMMITTED], full):
-            _enter(me, world, blocks, held[index], np.int64(keys[index]))
+            _enter(me, world, held[index], keys[index], _bucket(world, keys, index))
         request[at.COMMITTED] = full
         request[at.COMMIT_AT] = (full + 1) * size
 
@@ -100,23 +104,21 @@ def commit(me, world, slot, tokens):
 def release(me, world, slot):
     """Take back all that a request holds: blocks without a key to the front, those with one to the end from the last on."""
     settings, request = world.settings, world.slots[slot]
-    count = request[at.HELD]
+    held_blocks, keyed = request[at.HELD], request[at.COMMITTED]
     if settings[at.CACHES]:
-        _make_room_in_queue(me, world, count)
+        _make_room_in_queue(me, world, held_blocks)
         blocks, held = world.blocks[me[at.ID]], world.held[slot]
-        for index in range(count):
+        for index in range(keyed, held_blocks):  # nobody else can have found these
+            me[at.QUEUE_HEAD] -= 1
+            _put(me, settings, blocks[held[index]], held[index], me[at.QUEUE_HEAD])
+        for index in range(keyed - 1, -1, -1):
             block = blocks[held[index]]
-            block[at.REFERENCES] -= 1
-            if block[at.REFERENCES] == 0 and block[at.CHAIN] == at.KEYLESS_BLOCK:
-                me[at.QUEUE_HEAD] -= 1
-                _put(me, settings, block, held[index], me[at.QUEUE_HEAD])
-        for index in range(count - 1, -1, -1):
-            block = blocks[held[index]]
-            if block[at.REFERENCES] == 0 and block[at.CHAIN] != at.KEYLESS_BLOCK:
+            block["references"] -= 1
+            if block["references"] == 0:
                 _put(me, settings, block, held[index], me[at.QUEUE_TAIL])
                 me[at.QUEUE_TAIL] += 1
     else:
-        me[at.FREE] += count
+        me[at.FREE] += held_blocks
     request[at.HELD] = request[at.COMMITTED] = request[at.ROOM] = 0
 
 
@@ -127,9 +129,9 @@ def take_block(me, world, blocks):
     while block == at.NONE:
         block = me[settings[at.FREE_QUEUE] + (me[at.QUEUE_HEAD] & (settings[at.FREE_QUEUE_SIZE] - 1))]
         me[at.QUEUE_HEAD] += 1
-    if blocks[block, at.CHAIN] != at.KEYLESS_BLOCK:
-        _forget(me, world, blocks, block)
-    blocks[block, at.REFERENCES] = 1
+    if blocks[block]["chain"] != at.NAMELESS:
+        _forget(me, world, block)
+    blocks[block]["references"] = 1
     return block
 
 
@@ -138,7 +140,8 @@ def _put(me, settings, block, number, position):
     """A block into the free queue."""
     place = position & (settings[at.FREE_QUEUE_SIZE] - 1)
     me[settings[at.FREE_QUEUE] + place] = number
-    block[at.PLACE] = place
+    block["place"] = place
+    block["references"] = 0
     me[at.FREE] += 1
 
 
@@ -155,49 +158,45 @@ def _make_room_in_queue(me, world, count):
         if block != at.NONE:
             to -= 1
             me[start + (to & (size - 1))] = block
-            blocks[block, at.PLACE] = to & (size - 1)
+            blocks[block]["place"] = to & (size - 1)
     me[at.QUEUE_HEAD] = to
 
 
 @kernel
-def _lookup(me, world, blocks, key):
-    """The block entered first of those under a key, or NONE."""
-    block = me[_bucket(world, key)]
-    while block != at.NONE and blocks[block, at.KEY] != key:
-        block = blocks[block, at.CHAIN]
-    return block
-
-
-@kernel
-def _enter(me, world, blocks, block, key):
+def _enter(me, world, number, key, bucket):
     """A block can be found by its key, after those that are there already."""
-    bucket = _bucket(world, key)
-    before = me[bucket]
+    blocks, place = world.blocks[me[at.ID]], world.settings[at.BUCKETS] + bucket
+    block, before = blocks[number], me[place]
     if before == at.NONE:
-        me[bucket] = block
+        me[place] = number
     else:
-        while blocks[before, at.CHAIN] != at.NONE:
-            before = blocks[before, at.CHAIN]
-        blocks[before, at.CHAIN] = block
-    blocks[block, at.KEY] = key
-    blocks[block, at.CHAIN] = at.NONE
+        while blocks[before]["chain"] != at.NONE:
+            before = blocks[before]["chain"]
+        blocks[before]["chain"] = number
+    block["key"] = key
+    block["bucket"] = bucket
+    block["chain"] = at.NONE
 
 
 @kernel
-def _forget(me, world, blocks, block):
+def _forget(me, world, number):
     """A block that is given out is found no longer."""
-    bucket = _bucket(world, blocks[block, at.KEY])
-    before = me[bucket]
-    if before == block:
-        me[bucket] = blocks[block, at.CHAIN]
+    blocks = world.blocks[me[at.ID]]
+    block = blocks[number]
+    place = world.settings[at.BUCKETS] + block["bucket"]
+    before = me[place]
+    if before == number:
+        me[place] = block["chain"]
     else:
-        while blocks[before, at.CHAIN] != block:
-            before = blocks[before, at.CHAIN]
-        blocks[before, at.CHAIN] = blocks[block, at.CHAIN]
-    blocks[block, at.CHAIN] = at.KEYLESS_BLOCK
+        while blocks[before]["chain"] != number:
+            before = blocks[before]["chain"]
+        blocks[before]["chain"] = block["chain"]
+    block["chain"] = at.NAMELESS
 
 
 @kernel
-def _bucket(world, key):
-    """Where the chain of a key begins; the low bits of keys are mixed well."""
-    return world.settings[at.BUCKETS] + (key & (world.settings[at.BUCKETS_SIZE] - 1))
+def _bucket(world, keys, index):
+    """Which chain block `index` of a prompt is in; the low bits of keys are mixed well."""
+    groups = world.settings[at.BUCKETS_SIZE] // at.GROUP
+    group = np.int64(keys[index & -at.GROUP] & np.uint64(groups - 1))
+    return group * at.GROUP + (index & (at.GROUP - 1))

@@ -35,7 +35,7 @@ class World(NamedTuple):
     items: np.ndarray  # ITEMS of the stream
     keys: np.ndarray  # [slots, blocks of the longest request], uint64: keys of a request's blocks
     held: np.ndarray  # [slots, blocks of the longest request], int32: blocks that a request holds
-    blocks: np.ndarray  # [instances, num_blocks, BLOCK_COLUMNS], int64
+    blocks: np.ndarray  # [instances, usable blocks], BLOCK
     batches: np.ndarray  # [instances, 2, seats, BATCH_COLUMNS]: batches in flight, by the lowest bit of their number
     encoders: np.ndarray  # [instances, different items, ENCODER_COLUMNS]: the encoder caches
     marks: np.ndarray = np.empty((0, 0, 0), np.int64)  # [slots, items of the request with the most, MARK_COLUMNS]
@@ -215,7 +215,7 @@ PIECES_COUNT = 2
 NEXT_ANSWER = 3  # in the same bucket of those who decode
 
 # A column of an instance in the pool family.
-UNNAMED = 46  # blocks of decodes: the first of a list by PLACE
+UNNAMED = 46  # blocks of decodes: the first of a list by their places
 
 # Columns of an instance in the general family. Those of a round, with BUDGET_LEFT, are what one call of the scheduler
 # works with.
@@ -238,13 +238,13 @@ ROW_ENCODED = 3  # encoder tokens for it
 ROW_ENDED = 4  # of row i: the slot of the i-th who ends with this batch
 BATCH_COLUMNS = 5
 
-# Columns of `blocks`.
-KEY = 0
-REFERENCES = 1
-PLACE = 2  # in the free queue; of a block of decodes, the next of that list
-CHAIN = 3  # the next block in the same bucket; NONE for the last one, KEYLESS_BLOCK for one that cannot be found
-BLOCK_COLUMNS = 4
-KEYLESS_BLOCK = -2
+BLOCK = np.dtype([("key", "u8"), ("references", "i4"), ("place", "i4"), ("bucket", "i4"), ("chain", "i4")], align=True)
+"""A KV block: who finds it, and how many hold it. `place` in the free queue, or for a block of decodes the next one of that
+list; `bucket` and `chain`, the next block in it, where it stands in the table of those that can be found."""
+GROUP = 8
+"""Blocks that follow each other in a prompt and stand side by side in that table."""
+NAMELESS = -2
+"""For a chain: the block cannot be found."""
 
 # Columns of `encoders`.
 IDENTITY = 0
