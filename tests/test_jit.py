@@ -15,7 +15,7 @@ needs_numba = pytest.mark.skipif(not jit.can_compile(), reason="numba is switche
 INNER = """
 from workloads.jit import compiler
 
-entry, kernel, template = compiler(__name__)
+entry, kernel, routine = compiler(__name__)
 
 @kernel
 def twice(table, index):
@@ -27,7 +27,7 @@ from .inner import entry, twice
 @entry
 def total(table):
     found = 0
-    for index in range(len(table)):
+    for index in range(min(len(table), 9)):
         found += twice(table, index)
     return found
 """
@@ -36,6 +36,21 @@ import numpy as np
 from small.kernels.outer import total
 from workloads import jit
 print(total(np.arange(4)), jit.is_warm("small.kernels", "total"), sum(total.stats.cache_hits.values()))
+"""
+
+WITHOUT_PIECES = """
+import sys
+sys.modules["workloads.pieces"] = None
+"""
+OTHER_CODE = """
+import numba
+
+def smallest(n):
+    room = np.arange(n)
+    return min(len(room), 2) + room.sum()
+
+before = numba.njit(smallest)(4), total(np.arange(4)), numba.njit(smallest)(4)
+print(*before, numba.core.types.Function.get_call_type is numba.core.types.Function.__mro__[1].get_call_type)
 """
 
 
@@ -55,11 +70,11 @@ def place(tmp_path):
     return write
 
 
-def start(folder, cache):
+def start(folder, cache, program=PROGRAM):
     root = Path(jit.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{root}", jit.CACHE_VARIABLE: str(cache)}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -94,6 +109,18 @@ def test_two_processes_that_compile_at_once_do_no_harm(place, tmp_path):
 def test_where_nothing_can_be_written_it_compiles_and_keeps_nothing(place, tmp_path):
     (tmp_path / "file").write_text("no folder")
     assert said(start(place("one"), tmp_path / "file")) == ["12", "False", "0"]
+
+
+@needs_numba
+def test_what_is_known_of_numbas_inside_changes_no_result(place, tmp_path):
+    """Where `workloads.pieces` does not load numba's own compiler takes over."""
+    assert said(start(place("one"), tmp_path / "cache", WITHOUT_PIECES + PROGRAM)) == ["12", "True", "0"]
+
+
+@needs_numba
+def test_other_code_compiles_as_ever_before_and_after_a_kernel(place, tmp_path):
+    """It may make arrays and count references to them, which kernels do not."""
+    assert said(start(place("one"), tmp_path / "cache", PROGRAM + OTHER_CODE))[3:] == ["8", "12", "8", "True"]
 
 
 def test_a_folder_that_others_may_write_is_not_used(monkeypatch, tmp_path):

@@ -40,7 +40,7 @@ def kernels_warm() -> bool:
 
 
 def warm_kernels() -> None:
-    """Compile the kernels, or load them: some 4 CPU seconds, or a third of one."""
+    """Compile the kernels, or load them: some 2 CPU seconds, or a third of one."""
     buffers, rows, nobody = _Buffers(2), new_rows(1), np.empty(0, FLOW)
     kernels.play(np.empty(0, RENEWAL), nobody, 0, 0, 1, 1, buffers.times, buffers.events, 0)
     kernels.in_time_order(buffers.times[:0], buffers.spare[:0], buffers.counts, 1)

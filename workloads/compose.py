@@ -73,7 +73,7 @@ def _is_for_kernels(requests: float) -> bool:
     if kernels_warm():
         return True
     if requests >= MANY_REQUESTS:
-        log.warning("compiling the workload kernels, once: some 4 s ('servecast doctor --warm' does it beforehand)")
+        log.warning("compiling the workload kernels, once: some 2 s ('servecast doctor --warm' does it beforehand)")
     return requests >= MANY_REQUESTS
 
 

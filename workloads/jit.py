@@ -158,6 +158,7 @@ def _keep_in(folder: Path, made: Any) -> None:
         config.CACHE_DIR = before
     cache._cache_path = str(folder)
     cache._cache_file = IndexDataCacheFile(str(folder), cache._impl.filename_base, folder.name)
+    cache.load_overload = cache._load_overload  # without all of numba's own functions, which only a compiler needs
     made._cache = cache
 
 
