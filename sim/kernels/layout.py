@@ -149,9 +149,10 @@ OVERRUNS = 1  # ends by a stop token under asynchronous scheduling: computed onc
 ENDED = 2  # its last token is in flight
 WAS_PREFILL = 4  # ... in the batch that ended its prefill
 GONE = 8  # preempted after that
+PREEMPTED_ONCE = 16  # its row of `rare` says something
 
 # Columns of `rare`.
-LAST_TOKEN = 0  # time of its last token, when it was preempted; NONE for no token yet
+LAST_TOKEN = 0  # time of its last token, when it was preempted
 CHAIN_FROM = 1  # positions of its cached blocks in the free queue
 CHAIN_TO = 2
 FREE_COLUMN = 3  # for other families
