@@ -48,8 +48,8 @@ def poisson(n: int, rate_rps: float, seed: int = 1) -> Stream:
 
 
 def multi_turn(n: int) -> Stream:
-    """Conversations of four turns behind one system prompt: prompts of 1,700 tokens in the mean, answers of 200."""
-    return conversations(n // 4, 4, 100.0, 1000, (200, 400), (100, 300), (100, 300), 20.0)
+    """Conversations of four turns behind one system prompt: prompts of 1,675 tokens in the mean, answers of 200."""
+    return conversations(n // 4, 4, 100.0, 1000, (50, 250), (50, 250), (100, 300), 20.0)
 
 
 class Tick:

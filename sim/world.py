@@ -200,7 +200,7 @@ def _regions(plan: Plan, sizes: dict[int, int], has_blocks: bool) -> list[tuple[
     """(setting of its place, setting of its size or NONE, columns) of every table in an instance's row."""
     usable, seats = plan.num_blocks - 1, plan.engine.max_num_seqs
     with_blocks = [
-        (at.BUCKETS, at.BUCKETS_SIZE, _power_of_two(max(2 * usable, at.GROUP))),
+        (at.BUCKETS, at.BUCKETS_SIZE, _power_of_two(2 * usable)),
         (at.FREE_QUEUE, at.FREE_QUEUE_SIZE, _power_of_two(2 * usable)),
         (at.ANSWERS, at.ANSWERS_SIZE, _power_of_two(seats)),
     ]
@@ -216,7 +216,7 @@ def _regions(plan: Plan, sizes: dict[int, int], has_blocks: bool) -> list[tuple[
 
 def _power_of_two(least: int) -> int:
     """The first power of two that is not below."""
-    return 1 << (least - 1).bit_length()
+    return 1 << max(least - 1, 1).bit_length()
 
 
 def _lay_out(settings: np.ndarray, regions: list[tuple[int, int, int]]) -> int:

@@ -103,6 +103,7 @@ def test_positions_in_the_free_queue_are_the_blocks_of_a_list(moves):
             del queue[:count]
         elif move == "give" and count <= len(out):
             keyed = count // 2
+            world.slots[slot, at.FLAGS] = at.PREEMPTED_ONCE
             freequeue.give_back(me, world, slot, count, keyed)
             queue = [None] * (count - keyed) + queue + [(slot, keyed - 1 - k) for k in range(keyed)]
             del out[:count]

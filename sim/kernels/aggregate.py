@@ -25,9 +25,6 @@ def advance_aggregate(me, world, until_ns):
 @kernel
 def accept(me, world, slot, row):
     """A request joins the queue."""
-    rare = world.rare[slot]
-    rare[at.LAST_TOKEN] = at.NONE
-    rare[at.CHAIN_FROM] = rare[at.CHAIN_TO] = 0
     world.slots[slot, at.FLAGS] = at.OVERRUNS if overruns(world, slot, row) else 0
     push_back(me, world, slot)
 

@@ -4,8 +4,6 @@ The rules are those of `sim.kvcache`, where the order of the free queue is told.
 
 The free queue is a ring of block numbers from QUEUE_HEAD to QUEUE_TAIL; a block that is taken out of the middle leaves NONE.
 The table chains the blocks of a bucket in the order in which they were entered, so that of equal blocks the oldest is found.
-A prompt's blocks are looked for one after another, so the buckets of a group of them are side by side in memory: those from
-the one that the key of the group's first block names.
 """
 
 import numpy as np
@@ -196,7 +194,5 @@ def _forget(me, world, number):
 
 @kernel
 def _bucket(world, keys, index):
-    """Which chain block `index` of a prompt is in; the low bits of keys are mixed well."""
-    groups = world.settings[at.BUCKETS_SIZE] // at.GROUP
-    group = np.int64(keys[index & -at.GROUP] & np.uint64(groups - 1))
-    return group * at.GROUP + (index & (at.GROUP - 1))
+    """Which chain block `index` of a prompt is in: all bits of keys are mixed well, so the low ones."""
+    return np.int64(keys[index] & np.uint64(world.settings[at.BUCKETS_SIZE] - 1))

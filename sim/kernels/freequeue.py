@@ -46,19 +46,21 @@ def take(me, world, count):
 
 @kernel
 def give_back(me, world, slot, held, keyed):
-    """A request gives back its blocks, of which so many have a key; where these go to is noted."""
+    """A request gives back its blocks, of which so many have a key; of one that comes back, where these go to is noted."""
     me[at.FREE] += held
     if world.settings[at.CACHES]:
         me[at.KEYLESS] += held - keyed
-        rare = world.rare[slot]
-        rare[at.CHAIN_FROM] = me[at.QUEUE_TAIL]
+        if world.slots[slot, at.FLAGS] & at.PREEMPTED_ONCE:
+            rare = world.rare[slot]
+            rare[at.CHAIN_FROM], rare[at.CHAIN_TO] = me[at.QUEUE_TAIL], me[at.QUEUE_TAIL] + keyed
         me[at.QUEUE_TAIL] += keyed
-        rare[at.CHAIN_TO] = me[at.QUEUE_TAIL]
 
 
 @kernel
 def find(me, world, slot):
     """What a request that was preempted finds of what it gave back, all of it unheld: what was given out since was its tail."""
+    if world.slots[slot, at.FLAGS] & at.PREEMPTED_ONCE == 0:
+        return 0, 0
     rare = world.rare[slot]
     left = max(rare[at.CHAIN_TO] - max(rare[at.CHAIN_FROM], me[at.QUEUE_HEAD]), 0)
     return left, left

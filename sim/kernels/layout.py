@@ -149,9 +149,10 @@ OVERRUNS = 1  # ends by a stop token under asynchronous scheduling: computed onc
 ENDED = 2  # its last token is in flight
 WAS_PREFILL = 4  # ... in the batch that ended its prefill
 GONE = 8  # preempted after that
+PREEMPTED_ONCE = 16  # its row of `rare` says something
 
 # Columns of `rare`.
-LAST_TOKEN = 0  # time of its last token, when it was preempted; NONE for no token yet
+LAST_TOKEN = 0  # time of its last token, when it was preempted
 CHAIN_FROM = 1  # positions of its cached blocks in the free queue
 CHAIN_TO = 2
 FREE_COLUMN = 3  # for other families
@@ -241,8 +242,6 @@ BATCH_COLUMNS = 5
 BLOCK = np.dtype([("key", "u8"), ("references", "i4"), ("place", "i4"), ("bucket", "i4"), ("chain", "i4")], align=True)
 """A KV block: who finds it, and how many hold it. `place` in the free queue, or for a block of decodes the next one of that
 list; `bucket` and `chain`, the next block in it, where it stands in the table of those that can be found."""
-GROUP = 8
-"""Blocks that follow each other in a prompt and stand side by side in that table."""
 NAMELESS = -2
 """For a chain: the block cannot be found."""
 

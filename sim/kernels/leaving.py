@@ -85,6 +85,7 @@ def preempt_last(cache, me, world):
     slot = pop_running(me, world)
     me[at.WAITING] += 1
     world.lives[slot]["preemptions"] += 1
+    slots[slot, at.FLAGS] |= at.PREEMPTED_ONCE
     flags = slots[slot, at.FLAGS]
     if flags & at.ENDED:
         computed = slots[slot, at.LIMIT] - 1

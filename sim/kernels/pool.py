@@ -39,7 +39,6 @@ def accept(me, world, slot, row):
     """A request joins the queue."""
     request, rare = world.slots[slot], world.rare[slot]
     request[at.HELD] = request[at.COMMITTED] = request[at.ROOM] = 0
-    rare[at.LAST_TOKEN] = at.NONE
     rare[at.PIECES_START], rare[at.PIECES_COUNT] = row["segments_start"], row["segments_count"]
     request[at.FLAGS] = at.OVERRUNS if overruns(world, slot, row) else 0
     write_keys(world, slot, row)
