@@ -1,12 +1,14 @@
 """The distribution of one metric over a run: all its values while they are few, a histogram of them when not."""
 
+import mmap
 from collections.abc import Callable
-from mmap import mmap
 
 import numpy as np
 
 from sim.histogram import BINS, bins_of, value_at
 
+# All pages at once, where Linux can.
+_FLAGS = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE} if hasattr(mmap, "MAP_POPULATE") else {}
 _FIRST_BLOCK, _LARGEST_BLOCK = 1 << 13, 1 << 14
 
 
@@ -107,7 +109,7 @@ class Distribution:
 
 def _new_block(values: int) -> np.ndarray:
     """Room in memory of its own, so that a long run gets it back once its values are condensed: malloc might keep it."""
-    return np.frombuffer(mmap(-1, 8 * values), "i8")
+    return np.frombuffer(mmap.mmap(-1, 8 * values, **_FLAGS), "i8")
 
 
 def interpolated(value_of: Callable[[int], float], count: int, q: float) -> float:

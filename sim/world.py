@@ -62,6 +62,7 @@ def new_world(plan: Plan, wish: Wish) -> at.World:
         cost=cost,
         instances=instances,
         queues=queues,
+        wheels=np.full((wish.instances, at.WHEEL_SIZE), at.NONE, np.int32),
         slots=np.empty((0, at.SLOT_COLUMNS), np.int64),
         rare=np.empty((0, at.RARE_COLUMNS), np.int64),
         lives=np.empty(0, RECORD),
@@ -206,7 +207,6 @@ def _regions(plan: Plan, sizes: dict[int, int], has_blocks: bool) -> list[tuple[
     ]
     return [
         (at.PHASES, at.NONE, plan.engine.block_size),
-        (at.WHEEL, at.NONE, at.WHEEL_SIZE),
         (at.RING, at.RING_SIZE, sizes[at.RING_SIZE]),
         (at.STACK, at.STACK_SIZE, 2 * sizes[at.STACK_SIZE]),
         (at.HOLES, at.HOLES_SIZE, 2 * sizes[at.HOLES_SIZE]),

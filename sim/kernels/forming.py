@@ -205,8 +205,8 @@ def _retire(me, world, gap_ns):
     These end with the batch before, which is in flight, and have no gap in this one.
     """
     slots, batch, overran, later = world.slots, me[at.BATCH], 0, at.NONE
-    bucket = world.settings[at.WHEEL] + (batch & (at.WHEEL_SIZE - 1))
-    slot = me[bucket]
+    wheel, bucket = world.wheels[me[at.ID]], batch & (at.WHEEL_SIZE - 1)
+    slot = int(wheel[bucket])
     while slot != at.NONE:
         following = slots[slot, at.NEXT]
         if slots[slot, at.LAST_BATCH] != batch:
@@ -223,7 +223,7 @@ def _retire(me, world, gap_ns):
                 slots[slot, at.FLAGS] |= at.ENDED
                 end_with(me, world, slot, batch)
         slot = following
-    me[bucket] = later
+    wheel[bucket] = later
     return overran
 
 
@@ -231,6 +231,7 @@ def _retire(me, world, gap_ns):
 def _join(cache, me, world, end_ns):
     """Those whose prompt is computed get a token at the batch's end; they decode from the next batch on, or end."""
     settings, slots, batch, slot = world.settings, world.slots, me[at.BATCH], me[at.COMPLETING]
+    wheel = world.wheels[me[at.ID]]
     while slot != at.NONE:
         request, life = slots[slot], world.lives[slot]
         following, tokens, overruns = request[at.NEXT], request[at.TOKENS], request[at.FLAGS] & at.OVERRUNS
@@ -251,8 +252,8 @@ def _join(cache, me, world, end_ns):
             me[at.DECODES] += 1
             me[at.CONTEXT] += tokens
             me[settings[at.PHASES] + (-request[at.OFFSET] & (settings[at.BLOCK_SIZE] - 1))] += 1
-            bucket = settings[at.WHEEL] + (request[at.LAST_BATCH] & (at.WHEEL_SIZE - 1))
-            request[at.NEXT] = me[bucket]
-            me[bucket] = slot
+            bucket = request[at.LAST_BATCH] & (at.WHEEL_SIZE - 1)
+            request[at.NEXT] = wheel[bucket]
+            wheel[bucket] = slot
             cache.join(me, world, slot)
         slot = following

@@ -23,6 +23,7 @@ class World(NamedTuple):
     cost: np.ndarray  # [4, n]: ticks by tokens, samples, prefill tokens, decodes of a step (hwprofiles.steptable)
     instances: np.ndarray  # [instances, columns]
     queues: np.ndarray  # [instances, 2]: when the number of requests can change next; that number
+    wheels: np.ndarray  # [instances, WHEEL_SIZE], int32: who decodes, in lists by the last batch
     slots: np.ndarray  # [slots, SLOT_COLUMNS]
     rare: np.ndarray  # [slots, RARE_COLUMNS]
     lives: np.ndarray  # [slots], RECORD
@@ -69,7 +70,6 @@ CHUNK_CONTEXT_TICKS = 21  # context after a prefill chunk
 ENCODE_TICKS = 22  # encoder tokens
 # Where the tables of an instance begin in its row, and how large they are.
 PHASES = 23
-WHEEL = 24
 RING = 25
 RING_SIZE = 26  # a power of two
 STACK = 27

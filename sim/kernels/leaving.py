@@ -124,11 +124,11 @@ def _preempt_decode(me, world, slot, computed):
 def _leave_wheel(me, world, slot):
     """Out of the bucket of its last batch."""
     slots = world.slots
-    place = world.settings[at.WHEEL] + (slots[slot, at.LAST_BATCH] & (at.WHEEL_SIZE - 1))
-    if me[place] == slot:
-        me[place] = slots[slot, at.NEXT]
+    wheel, bucket = world.wheels[me[at.ID]], slots[slot, at.LAST_BATCH] & (at.WHEEL_SIZE - 1)
+    before = int(wheel[bucket])
+    if before == slot:
+        wheel[bucket] = slots[slot, at.NEXT]
         return
-    before = me[place]
     while slots[before, at.NEXT] != slot:
         before = slots[before, at.NEXT]
     slots[before, at.NEXT] = slots[slot, at.NEXT]

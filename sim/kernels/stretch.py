@@ -74,7 +74,7 @@ def _is_closed(cache, me, world):
 @kernel
 def _somebody_ends(me, world, batch):
     """Whether this batch is the last of anybody."""
-    slot = me[world.settings[at.WHEEL] + (batch & (at.WHEEL_SIZE - 1))]
+    slot = int(world.wheels[me[at.ID], batch & (at.WHEEL_SIZE - 1)])
     while slot != at.NONE:
         if world.slots[slot, at.LAST_BATCH] == batch:
             return True
