@@ -21,7 +21,7 @@ ENGINES = ("auto", "reference", "fast")
 KERNELS = "sim.kernels"
 FAMILIES = ("aggregate", "pool", "general")
 """Of kernels: the modules of sim.kernels that play runs."""
-FEW_WARM, FEW_COLD = 2_000, 50_000
+FEW_WARM, FEW_COLD = 2_000, 20_000
 """Requests that plain Python plays sooner than compiled code is loaded, or made: see docs/speed.md."""
 
 
