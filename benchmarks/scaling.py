@@ -16,11 +16,11 @@ from sim import Cluster, Engine, simulate
 
 REQUESTS = 300_000
 LABELS = {
-    "requests": "requests, 8 instances at 70 % load",
-    "instances, power of two": "instances at 70 % load, power of two",
-    "instances, shortest queue": "instances at 70 % load, shortest queue",
+    "requests": "requests",
+    "instances, power of two": "instances, power of two",
+    "instances, shortest queue": "instances, shortest queue",
     "load": "load of 8 instances, %",
-    "batch": "mean batch of one instance, seats limited",
+    "batch": "seats, all taken",
 }
 
 
@@ -60,7 +60,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     for axes, (name, label) in zip(all_axes, LABELS.items()):
         mine = [point for point in points if point["name"] == name]
         axes.plot([p["x"] for p in mine], [p["us_per_request"] for p in mine], marker="o", color="#1f6f8b")
-        axes.set(xlabel=label, ylim=(0, None))
+        axes.set(xlabel=label, ylim=(0, 1.1 * max(point["us_per_request"] for point in points)))
         if name != "load":
             axes.set_xscale("log")
         axes.grid(alpha=0.3)
