@@ -130,7 +130,6 @@ PREFILLS = 32  # chunks in all
 SAMPLES = 33  # of those, the last of a prompt
 COMPLETING = 34  # list of the slots of those
 # Columns from here to INSTANCE_COLUMNS are for the other families, which may use those of the aggregates as well.
-OWN = 35
 INSTANCE_COLUMNS = 64
 
 # Columns of a slot.
@@ -155,7 +154,6 @@ PREEMPTED_ONCE = 16  # its row of `rare` says something
 LAST_TOKEN = 0  # time of its last token, when it was preempted
 CHAIN_FROM = 1  # positions of its cached blocks in the free queue
 CHAIN_TO = 2
-FREE_COLUMN = 3  # for other families
 RARE_COLUMNS = 4
 
 # Columns of `traces`.
