@@ -1,12 +1,12 @@
 """doctor: what is installed, what is cached, and how fast it is here."""
 
-import os
 import platform
 import sys
 import time
 
 from experiments.console import Console
 from experiments.folder import PACKAGES, version_of
+from experiments.workers import default_workers
 from sim.choice import FAMILIES, KERNELS
 from workloads import kernels_warm
 from workloads.jit import CACHE_VARIABLE, cache_folder, can_compile
@@ -20,7 +20,7 @@ def examine(is_to_warm: bool) -> None:
     from sim.warm import is_ready
 
     console = Console()
-    console.say(f"python {sys.version.split()[0]} on {platform.platform()}, {_cores()} cores for this process")
+    console.say(f"python {sys.version.split()[0]} on {platform.platform()}, {default_workers()} cores for this process")
     for name in (*PACKAGES, *OPTIONAL):
         told = version_of(name)
         console.say(f"{name} {told}" + (" (Parquet files; without it tables are .csv.gz)" if name in OPTIONAL else ""))
@@ -80,7 +80,3 @@ def _folder(name: str) -> str:
 
 def _state(is_warm: bool) -> str:
     return "ready" if is_warm else "to be compiled when first needed, or now with servecast doctor --warm"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

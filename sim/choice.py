@@ -4,14 +4,13 @@ Results do not depend on it. What takes longest decides: a compiler is not waite
 """
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 import workloads
-from sim.engine import ClusterError, FullEngine
+from sim.engine import ClusterError, FullEngine, unknown
 from sim.kernels import layout as at
 from sim.plan import Plan
 from sim.source import Source, Stream
@@ -59,9 +58,7 @@ def choose_engine(
     ClusterError for an engine that is not known, or one asked for that does not do what else is asked.
     """
     if wanted.engine not in ENGINES:
-        close = get_close_matches(wanted.engine, ENGINES, 1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ClusterError(f"no engine '{wanted.engine}'{hint} (known: {', '.join(ENGINES)})")
+        raise unknown("engine", wanted.engine, ENGINES)
     windows = _windows(stream)
     refusal = _refusal(wanted, stream, plan)
     if wanted.engine == "reference" or (refusal and wanted.engine == "auto"):

@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_cost
 from sim.choice import Choice, Wanted, choose_engine
-from sim.engine import ClusterError, Engine, FullEngine
+from sim.engine import ClusterError, Engine, FullEngine, unknown
 from sim.metrics import Result
 from sim.plan import Job, Plan, StepCost
 from sim.probes import Kept, Probe, Sink, Tables, Watch
@@ -69,9 +68,7 @@ class Cluster:
         )
         for what, name, known in names:
             if isinstance(name, str) and name not in known:
-                close = get_close_matches(name, list(known), 1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ClusterError(f"no {what} '{name}'{hint} (known: {', '.join(known)})")
+                raise unknown(what, name, known)
         return self._plan_custom() if self.step_cost is not None else self._plan_measured()
 
     def _plan_custom(self) -> Plan:

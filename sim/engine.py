@@ -4,12 +4,22 @@ Constraints are vLLM 0.33's (`vllm/config/scheduler.py`, `cache.py`); what is le
 from the GPU's class and the model.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 
 
 class ClusterError(ValueError):
     """A cluster or engine that cannot be built as asked; the message says what to change."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ClusterError:
+    """The error for a name that is none of the known ones; it names the nearest."""
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return ClusterError(f"no {what} '{name}'{hint} (known: {', '.join(names)})")
 
 
 @dataclass(frozen=True)

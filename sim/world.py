@@ -100,7 +100,7 @@ def more_slots(world: at.World) -> at.World:
 
 
 def more_rows(world: at.World, name: str) -> at.World:
-    """Twice the room in `records` or `traces`."""
+    """Twice the room in `records` or `steps`."""
     table = getattr(world, name)
     return world._replace(**{name: _longer(table, 2 * len(table))})
 
