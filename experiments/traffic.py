@@ -1,7 +1,6 @@
 """The workload of a scenario as what the simulator plays: a stream for a seed, per client or naive."""
 
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from experiments.errors import UserError
@@ -58,8 +57,7 @@ def hour_at(scenario: Scenario, start_s: float) -> Scenario:
 @lru_cache(maxsize=4)
 def _collected(workload_json: str, seed: int) -> Stream:
     """An hour that naive kinds are fitted on, in memory: several kinds under several seeds ask for it in turn."""
-    stream = _per_client(Workload.model_validate_json(workload_json, strict=False), seed)
-    return replace(stream, blocks=partial(iter, (stream.collect(),)))
+    return _per_client(Workload.model_validate_json(workload_json, strict=False), seed).held()
 
 
 def _per_client(workload: Workload, seed: int) -> Stream:

@@ -48,7 +48,7 @@ def test_the_tables_have_the_columns_of_the_treaty() -> None:
     assert [f"{n} {STREAM[n].str[1:]}" for n in STREAM.names or ()] == [
         "arrival_ns i8", "request_id i8", "client_id i4", "session_id i8", "turn i4", "model i2", "input_tokens i4",
         "output_tokens i4", "max_tokens i4", "priority i4", "segments_start i8", "segments_count i4", "items_start i8",
-        "items_count i4",
+        "items_count i4", "reason_tokens i4",
     ]  # fmt: skip
     assert SEGMENTS.names == ("segment_id", "tokens") and ITEMS.names == (
         "modality", "offset", "tokens", "encoder_units", "item_id",

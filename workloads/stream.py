@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,8 +39,9 @@ BLOCK_ROWS = 1 << 16  # rows of a block, about, at most: 5 MB
 CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
 
 # One row per request. output_tokens is the true answer length and is the simulator's alone; max_tokens is what the
-# client asked for. The two slices point into the stream's SEGMENTS and ITEMS and may overlap those of other rows; a row
-# with segments_count 0 has a prompt that is its own alone, one with items_count 0 has no items.
+# client asked for; reason_tokens are those of the answer that think, before it speaks. The two slices point into the
+# stream's SEGMENTS and ITEMS and may overlap those of other rows; a row with segments_count 0 has a prompt that is its own
+# alone, one with items_count 0 has no items.
 STREAM = np.dtype(
     [
         ("arrival_ns", "i8"),
@@ -58,6 +58,7 @@ STREAM = np.dtype(
         ("segments_count", "i4"),
         ("items_start", "i8"),
         ("items_count", "i4"),
+        ("reason_tokens", "i4"),
     ]
 )
 # One row per named piece of a prompt. Equal ids at equal positions are equal tokens: token j of a piece is
@@ -85,26 +86,51 @@ _LEAST = {
     "segments_count": 0,
     "items_start": 0,
     "items_count": 0,
+    "reason_tokens": 0,
 }
 
 
-@dataclass(frozen=True)
 class Stream:
     """Requests by arrival over `duration_s`. `blocks()` starts a new pass over consecutive, sorted STREAM arrays.
 
     `description` holds plain values (numbers, texts, lists) that the files of a run can quote. `segments` and `items`
     are the SEGMENTS and ITEMS of the whole stream, into which every row's slices point; both are empty where no prompt
-    shares anything, or no source says what. `is_checked`: its rows pass `check_stream` wherever they are cut, and
-    their segments and items `check_segments`, as those of this package's own sources do, so that who plays them need not
-    look again.
+    shares anything, or no source says what. Either may be given as a function, called when the table is first asked for.
+    `is_checked`: its rows pass `check_stream` wherever they are cut, and their segments and items `check_segments`, as those
+    of this package's own sources do, so that who plays them need not look again.
     """
 
-    duration_s: float
-    blocks: Callable[[], Iterable[np.ndarray]] = field(repr=False)
-    description: dict[str, Any] = field(default_factory=dict)
-    segments: np.ndarray = field(default_factory=partial(np.empty, 0, SEGMENTS), repr=False, compare=False)
-    items: np.ndarray = field(default_factory=partial(np.empty, 0, ITEMS), repr=False, compare=False)
-    is_checked: bool = field(default=False, compare=False)
+    def __init__(
+        self,
+        duration_s: float,
+        blocks: Callable[[], Iterable[np.ndarray]],
+        description: dict[str, Any] | None = None,
+        segments: np.ndarray | Callable[[], np.ndarray] | None = None,
+        items: np.ndarray | Callable[[], np.ndarray] | None = None,
+        is_checked: bool = False,
+    ) -> None:
+        self.duration_s, self.blocks, self.is_checked = duration_s, blocks, is_checked
+        self.description = {} if description is None else description
+        self._segments = np.empty(0, SEGMENTS) if segments is None else segments
+        self._items = np.empty(0, ITEMS) if items is None else items
+
+    def __repr__(self) -> str:
+        return f"Stream(duration_s={self.duration_s!r}, description={self.description!r})"
+
+    @cached_property
+    def segments(self) -> np.ndarray:
+        """SEGMENTS of the whole stream."""
+        return self._segments() if callable(self._segments) else self._segments
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """ITEMS of the whole stream."""
+        return self._items() if callable(self._items) else self._items
+
+    def held(self) -> Stream:
+        """The same stream with its rows in memory, for who goes through it again and again."""
+        rows = self.collect()
+        return Stream(self.duration_s, lambda: (rows,), self.description, self._segments, self._items, self.is_checked)
 
     def windows(self, window_s: float = 60.0) -> Iterator[np.ndarray]:
         """STREAM arrays sorted by (arrival_ns, request_id), the k-th with the arrivals in [k·window_s, (k+1)·window_s).
@@ -156,6 +182,7 @@ def stream_mistakes(rows: np.ndarray, place: Callable[[int], str], max_tokens: i
     """A sentence for each mistake of a STREAM array (eleven a column at most); `place` names a row to the user."""
     found = [(name, rows[name] < least, f"expected at least {least}") for name, least in _LEAST.items()]
     found += [(name, rows[name] > max_tokens, f"expected at most {max_tokens}") for name in TOKEN_COLUMNS]
+    found.append(("reason_tokens", rows["reason_tokens"] > rows["output_tokens"], "expected at most output_tokens"))
     found.append(("arrival_ns", _out_of_order(rows), "rows must be sorted by arrival, then request_id"))
     found.append(("request_id", _repeated(rows["request_id"]), "used by an earlier row"))
     return [
@@ -171,7 +198,9 @@ def _is_sound(rows: np.ndarray, max_tokens: int) -> bool:
         piece = rows[max(start - 1, 0) : start + _PIECE_ROWS]
         if any(piece[name].min() < least for name, least in _LEAST.items()) or _out_of_order(piece).any():
             return False
-        if any(piece[name].max() > max_tokens for name in TOKEN_COLUMNS):
+        if any(piece[name].max() > max_tokens for name in TOKEN_COLUMNS) or np.any(
+            piece["reason_tokens"] > piece["output_tokens"]
+        ):
             return False
     ids = np.sort(rows["request_id"])
     return not np.any(ids[1:] == ids[:-1])
