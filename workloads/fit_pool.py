@@ -34,6 +34,18 @@ SOURCE = {
     "paper": "Y. Xiang et al., ServeGen, arXiv 2505.09999",
 }
 
+GRADES = {
+    "rates": "fitted: requests of each client in each 600 s window, as published",
+    "gaps": "fitted: CV, family and shape of each client in each window, as published",
+    "lengths": "fitted: a sketch of each client's published distributions in each 6 h block",
+    "imputed clients": (
+        "assumed: their rates and gaps are published, their lengths are not; each has those of the client that is nearest in "
+        "log mean rate, log mean CV and share of windows with traffic, each over its standard deviation"
+    ),
+    "input-output correlation": "assumed: none within a client (marginals alone are published; the paper finds it weak)",
+    "max_tokens": "assumed: the longest answer published for the pool",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where the source or the command is wrong."""
@@ -60,10 +72,11 @@ def fit(source: str, name: str, out: Path) -> dict[str, Any]:
     if not out.is_dir():
         raise WorkloadError(f"{out}: no such folder")
     data = read_servegen(source)
-    pool = pool_of(data)
+    pool = pool_of(data, "impute")
     target = out / f"{name}.npz"
     provenance: dict[str, Any] = {
         **SOURCE,
+        "grades": GRADES,
         "command": f"python -m workloads.fit_pool {Path(source).name} --name {name} --out {out.name}",
     }
     write_pool(pool, target, provenance)

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from workloads.arrivals import WINDOW_S, pause_start_s, to_seconds
-from workloads.lengths import BLOCK_S, FIELDS, LengthTable
+from workloads.lengths import BLOCK_S, LengthTable
 from workloads.numerics import Purpose, stream_key, uniforms
 from workloads.players import Composition
 from workloads.pmf import Pmf
 from workloads.pool_data import PoolData
 from workloads.renewal import Renewal
 from workloads.servegen import ServegenData
+from workloads.servegen_pool import stored_pmf
 
 _GRID = 4096  # evenly spaced probabilities that stand for a sketch's distribution
 _DRAWS = 32_768  # stratified draws for a mean: a thousandth of the requests may hold a fifth of the tokens
@@ -34,14 +35,14 @@ class BlockError(NamedTuple):
 def sketch_errors(pool: PoolData, data: ServegenData) -> dict[str, dict[str, float]]:
     """Per field: worst block's KS, errors of mean and p99, and the request-weighted p90 of client-block KS."""
     result = {}
-    for name in FIELDS:
+    for name in pool.lengths:
         errors, ks, weights = [], [], []
         for block in range(pool.length_row.shape[1]):
             members = _members(pool, data, block)
             if not members:
                 continue
             errors.append(_block_error(pool.lengths[name], name, members))
-            ks += [_ks(_sketched(pool.lengths[name], row), _published(pmfs[name])) for row, _, pmfs in members]
+            ks += [_ks(_sketched(pool.lengths[name], row), _published(stored_pmf(pmfs, name))) for row, _, pmfs in members]
             weights += [weight for _, weight, _ in members]
         result[name] = {
             "block_ks_max": max(e.ks for e in errors),
@@ -62,7 +63,7 @@ def composed_errors(pool: PoolData, data: ServegenData, seed: int = 1, windows: 
     ratio, requests, sent = _cv_ratios(pool, data, seed, windows)
     eligible = (requests >= 300) & np.isfinite(ratio)
     within = np.abs(ratio - 1.0) <= 0.1
-    means = {f"{name}_block_mean_error_frac_max": _drawn_mean_error(pool, data, name, seed) for name in FIELDS}
+    means = {f"{name}_block_mean_error_frac_max": _drawn_mean_error(pool, data, name, seed) for name in pool.lengths}
     return {
         "requests_composed_over_published": float(sent.sum() / requests.sum()),
         "cv_within_10pct_frac": float((requests * within)[eligible].sum() / requests[eligible].sum()),
@@ -78,10 +79,10 @@ def _cv_ratios(pool: PoolData, data: ServegenData, seed: int, windows: int) -> t
     reported = np.stack([data.traces[int(c)]["cv"] for c in pool.client_ids])
     places = np.argwhere(published > 0)
     order = np.argsort(uniforms(stream_key(seed, 0, Purpose.REQUEST), np.arange(len(places))))
-    rows = []
+    whole, rows = Composition(pool, np.arange(len(pool.client_ids)), 1.0, 0.0, pool.duration_s, seed), []
     for client, window in places[order[:windows]]:
         n, cv = published[client, window], reported[client, window]
-        arrival_s = _played(pool, int(client), int(window), seed)
+        arrival_s = _played(whole, int(client), int(window))
         comparable = cv < 0.5 * np.sqrt(n - 1.0) and len(arrival_s) > 2
         gaps = np.diff(arrival_s)
         rows.append((gaps.std() / gaps.mean() / cv if comparable else np.nan, n, len(arrival_s)))
@@ -89,12 +90,12 @@ def _cv_ratios(pool: PoolData, data: ServegenData, seed: int, windows: int) -> t
     return ratio, requests, sent
 
 
-def _played(pool: PoolData, client: int, window: int, seed: int) -> np.ndarray:
+def _played(of: Composition, client: int, window: int) -> np.ndarray:
     """Arrivals (s into the window) of one client-window on its own."""
-    number = int(pool.client_ids[client])
-    flow = Composition(pool, np.array([client]), 1.0, window * WINDOW_S, WINDOW_S, seed).flow(0, window)
-    flow = flow._replace(pause_at_s=pause_start_s(stream_key(seed, number, Purpose.PAUSE), window, flow.pause_s))
-    renewal = Renewal(seed + window, number)
+    number = int(of.pool.client_ids[client])
+    flow = of.flow(client, window)
+    flow = flow._replace(pause_at_s=pause_start_s(stream_key(of.seed, number, Purpose.PAUSE), window, flow.pause_s))
+    renewal = Renewal(of.seed + window, number)
     return np.minimum(to_seconds(flow, renewal.advance(flow.requests, flow.family, flow.shape)), WINDOW_S)
 
 
@@ -107,7 +108,7 @@ def _drawn_mean_error(pool: PoolData, data: ServegenData, name: str, seed: int) 
             shift = uniforms(stream_key(seed, row, Purpose.INPUT), np.arange(_DRAWS))
             drawn = pool.lengths[name].sample(np.full(_DRAWS, row), (np.arange(_DRAWS) + shift) / _DRAWS)
             total += weight * float(drawn.mean())
-            wanted += weight * pmfs[name].mean()
+            wanted += weight * stored_pmf(pmfs, name).mean()
         if wanted:
             worst = max(worst, abs(total / wanted - 1.0))
     return worst
@@ -126,16 +127,16 @@ def _members(pool: PoolData, data: ServegenData, block: int) -> list[tuple[int, 
 
 def _block_error(table: LengthTable, name: str, members: list[tuple[int, float, dict[str, Pmf]]]) -> BlockError:
     total = sum(weight for _, weight, _ in members)
-    longest = 1 + max(int(pmfs[name].values[-1]) for _, _, pmfs in members)
+    longest = 1 + max(int(stored_pmf(pmfs, name).values[-1]) for _, _, pmfs in members)
     sketched, published = np.zeros(longest), np.zeros(longest)
     model_mean, mean, wanted = table.model_mean(), 0.0, 0.0
     for row, weight, pmfs in members:
         share = weight / total
         values, probabilities = _sketched(table, row)
         sketched += share * np.bincount(values, probabilities, longest)
-        published += share * np.bincount(*_published(pmfs[name]), longest)
+        published += share * np.bincount(*_published(stored_pmf(pmfs, name)), longest)
         mean += share * float(model_mean[row])
-        wanted += share * pmfs[name].mean()
+        wanted += share * stored_pmf(pmfs, name).mean()
     ours, theirs = np.cumsum(sketched), np.cumsum(published)
     p99, p99_wanted = (int(np.searchsorted(c, 0.99)) for c in (ours, theirs))
     return BlockError(float(np.abs(ours - theirs).max()), mean / wanted - 1.0, p99 / p99_wanted - 1.0)
