@@ -18,7 +18,7 @@ from typing import Any
 
 from workloads.clients import ClientPool
 from workloads.errors import WorkloadError
-from workloads.pool_check import composed_errors, sketch_errors
+from workloads.pool_check import composed_errors, count_bias, sketch_errors
 from workloads.pool_file import read_pool, write_pool
 from workloads.servegen import read_servegen
 from workloads.servegen_pool import pool_of
@@ -89,7 +89,12 @@ def check(source: str, name: str, seed: int) -> dict[str, Any]:
     """Sketch errors, and composed against published, of a shipped pool."""
     data = read_servegen(source)
     pool = ClientPool.load(name)
-    return {"pool": name, "sketch": sketch_errors(pool, data), "composed": composed_errors(pool, data, seed)}
+    return {
+        "pool": name,
+        "sketch": sketch_errors(pool, data),
+        "composed": composed_errors(pool.published(), data, seed),
+        "counts": count_bias(pool, seed=seed),
+    }
 
 
 if __name__ == "__main__":
