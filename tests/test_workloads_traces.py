@@ -154,6 +154,29 @@ def test_random_arrivals_and_steady_ones_show_no_coarse_clock(seed, count, gap_m
     assert tick_ns(np.arange(count) * gap_ms * MS) is None
 
 
+@given(st.integers(20, 5000), st.integers(0, 2**32), st.integers(12, 60))
+def test_dejitter_spreads_arrivals_over_the_tick_after_their_own(tmp_path_factory, tick_ms, seed, count):
+    rng = np.random.default_rng(seed)
+    ticks = np.sort(np.concatenate([np.arange(count), rng.integers(0, count, 9 * count)])) * tick_ms
+    path = trace(tmp_path_factory.mktemp("traces"), *(request(int(at)) for at in ticks))
+    spread = read_trace(path, dejitter=True)
+    rows = spread.collect()
+    check_stream(rows)
+    check_segments(rows, spread.segments, spread.items)
+    shift_ns = rows["arrival_ns"] - ticks[rows["request_id"]] * MS
+    assert shift_ns.min() >= 0 and shift_ns.max() < tick_ms * MS and tick_ns(rows["arrival_ns"]) is None
+    expected = (np.arange(len(ticks)) + 0.5) / len(ticks)  # Kolmogorov's distance, at one in a million
+    assert np.max(np.abs(np.sort(shift_ns) / (tick_ms * MS) - expected)) < 2.8 / np.sqrt(len(ticks))
+    assert "spread evenly over each tick" in spread.description["notes"][0] and len(spread.description["notes"]) == 1
+    assert np.array_equal(read_trace(path, dejitter=True).collect(), rows)
+
+
+def test_dejitter_where_the_clock_is_fine_is_refused(tmp_path):
+    path = trace(tmp_path, *(request(at * at) for at in range(30)))
+    with pytest.raises(WorkloadError, match="the trace's clock is not coarse; leave the option out"):
+        read_trace(path, dejitter=True)
+
+
 def share_seen_before(stream):
     """Of all blocks of all prompts, in the order of arrival, those that an earlier prompt had: an infinite cache."""
     seen, hits, blocks = set(), 0, 0
@@ -179,3 +202,26 @@ def test_the_published_conversations_lie_on_a_grid_of_three_seconds_and_the_synt
     assert about["requests"] == 12_031 and "every 3 s and 10.2 requests share each instant" in about["notes"][0]
     about = read_trace(SHARED / "traces" / "mooncake_synthetic_trace.jsonl").description
     assert about["requests"] == 3993 and about["notes"] == []
+
+
+PUBLISHED = {  # requests; mean, p50, p99 of input and of output tokens; CV of the gaps
+    "AzureLLMInferenceTrace_conv.csv": (19_366, (1155, 1020, 4142), (211, 129, 601), 1.09),
+    "AzureLLMInferenceTrace_code.csv": (8819, (2048, 1469, 7436), (28, 13, 251), 13.2),
+    "mooncake_conversation_trace.jsonl": (12_031, (12_035, 6909, 85_400), (343, 350, 1119), 3.03),
+    "mooncake_synthetic_trace.jsonl": (3993, (15_325, 11_587, 66_456), (149, 69, 768), 1.01),
+}
+
+
+@needs_shared
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_traces_have_their_known_statistics(name):
+    requests, *lengths, cv = PUBLISHED[name]
+    stream = read_trace(SHARED / "traces" / name)
+    rows = stream.collect()
+    check_stream(rows)
+    assert len(rows) == requests == stream.description["requests"]
+    for column, known in zip(("input_tokens", "output_tokens"), lengths, strict=True):
+        found = (rows[column].mean(), *np.percentile(rows[column], [50, 99]))
+        assert [round(value) for value in found] == pytest.approx(known, abs=1)
+    gaps = np.diff(rows["arrival_ns"])
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.005)

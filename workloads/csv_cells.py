@@ -146,7 +146,7 @@ def _instants(cells: Cells) -> np.ndarray | None:
         if int((end - cells.start).min()) < _DATE_TIME:
             return None
     clock = np.ascontiguousarray(cells.data[cells.start[:, None] + np.arange(_DATE_TIME)])
-    if not np.all(_is_digit(clock) == _is_digit(np.frombuffer(b"0000-00-00 00:00:00", np.uint8))):
+    if not np.all(np.where(_is_digit(clock), np.uint8(_ZERO), clock) == np.frombuffer(b"0000-00-00 00:00:00", np.uint8)):
         return None
     try:
         seconds = clock.view(f"S{_DATE_TIME}")[:, 0].astype("datetime64[s]").astype(np.int64)

@@ -139,18 +139,20 @@ class _Ids:
 
 
 class _First:
-    """The first pieces of an array, up to a number of rows; `has_all` of them while there were no more."""
+    """The first pieces of an array, some `most` rows; `has_all` of them while there were no more."""
 
     def __init__(self, most: int) -> None:
         self._room, self.pieces, self.has_all = most, list[np.ndarray](), True
 
     def add(self, piece: np.ndarray) -> None:
-        self.has_all = self.has_all and len(piece) <= self._room
         if self.has_all:
             self._room -= len(piece)
+            self.has_all = self._room >= 0
             self.pieces.append(piece.copy())
 
 
 def _version(source: Path) -> tuple[int, int]:
+    if not source.is_file():
+        raise WorkloadError(f"{source}: no such file")
     told = os.stat(source)
     return told.st_size, told.st_mtime_ns

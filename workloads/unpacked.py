@@ -29,7 +29,7 @@ class Block(NamedTuple):
     line: int
 
 
-def head(source: Path, size: int = 1 << 16) -> bytes:
+def head(source: Path, size: int = 1 << 20) -> bytes:
     """The first `size` bytes of a file's text, or all of it. Raises WorkloadError where it cannot be read."""
     with _opened(source) as file:
         return file.read(size).removeprefix(_MARK)

@@ -31,7 +31,7 @@ from workloads.stream_table import LONGEST_S
 from workloads.traces.format import Format, Head
 from workloads.traces.json_lines import shown, unrepeated
 
-_MOST_BYTES = 256 << 20  # json takes several times as much memory; `generated_texts` are the bulk
+_MOST_BYTES = 64 << 20  # json takes many times as much memory in the worst case; `generated_texts` are the bulk
 _LENGTHS = ("input_lens", "output_lens")
 _USED = (*_LENGTHS, "start_times", "queue_times", "errors")
 _SIGNS = (b'"input_lens"', b'"total_input_tokens"', b'"request_throughput"')
@@ -41,15 +41,15 @@ def read(path: str | os.PathLike[str], max_bytes: int = _MOST_BYTES) -> Stream:
     """The stream that a benchmark sent, time from its first request. Raises WorkloadError with file and place."""
     source = Path(path)
     result = _object(source, max_bytes)
-    missing = [name for name in _LENGTHS if name not in result]
+    arrays = {name: result[name] for name in _USED if result.get(name) is not None}
+    missing = [name for name in _LENGTHS if name not in arrays]
     if missing:
         raise WorkloadError(f"{source}: no {' and no '.join(missing)}; run vllm bench serve with --save-result --save-detailed")
-    if "start_times" not in result:
+    if "start_times" not in arrays:
         raise WorkloadError(
             f"{source}: no start_times, so nobody knows when requests were sent; run vllm bench serve of a version that keeps "
             "them with --save-detailed, or generate arrivals at a rate of your own"
         )
-    arrays = {name: result[name] for name in _USED if result.get(name) is not None}
     _check(source, arrays)
     return _stream(source, arrays, result)
 
