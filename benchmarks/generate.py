@@ -52,7 +52,6 @@ def many_clients(moving: bool = False, clients: int = CLIENTS) -> ClientPool:
         cv=cv,
         family=np.repeat(family[:, None], DAY_WINDOWS, axis=1),
         shape=shape,
-        pause_s=np.zeros(cv.shape),
         length_row=np.repeat(rank[:, None], round(86_400 / BLOCK_S), axis=1).astype(np.int32),
         lengths={name: _lengths(clients, mean, sd) for name, (mean, sd) in MEAN_TOKENS.items()},
         max_output_tokens=MAX_TOKENS,

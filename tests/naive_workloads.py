@@ -43,6 +43,9 @@ def arrivals(renewal: Any, flow: Any, begin_ns: int, end_ns: int) -> list[int]:
     wait, k = float(renewal["wait"]), int(renewal["next_gap"])
     while wait < flow["length"]:
         seconds = (flow["before"] + wait) * flow["seconds_per_request"]
+        if flow["begin"] != 1.0 or flow["end"] != 1.0:
+            sending_s = WINDOW_S - flow["pause_s"]
+            seconds = sending_s * sent_by(min(seconds / sending_s, 1.0), flow["begin"], flow["end"])
         seconds += flow["pause_s"] if seconds >= flow["pause_at_s"] else 0.0
         offset_ns = max(min(int(seconds * 1e9), int(WINDOW_S * 1e9) - 1), begin_ns)
         if offset_ns >= end_ns:
@@ -50,6 +53,17 @@ def arrivals(renewal: Any, flow: Any, begin_ns: int, end_ns: int) -> list[int]:
         result.append(offset_ns)
         wait, k = wait + gap(renewal, k), k + 1
     return result
+
+
+def sent_by(area: float, begin: float, end: float) -> float:
+    """Where in a window of length 1 so much is sent, the rate straight from begin to the middle and on to the end."""
+    middle = 2.0 - 0.5 * (begin + end)
+    if area <= 0.25 * (begin + middle):
+        a, x = begin, area
+    else:
+        a, x = end, 1.0 - area
+    s = 2.0 * x / max(a + np.sqrt(max(a * a + 4.0 * (middle - a) * x, 0.0)), 1e-300)
+    return s if area <= 0.25 * (begin + middle) else 1.0 - s
 
 
 def in_time_order(times: np.ndarray) -> np.ndarray:

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from workloads import excess
+from workloads import WorkloadError, excess
+from workloads.arrival_models import MODELS, bulk_of
 from workloads.arrivals import (
     EXPONENTIAL,
     GAMMA,
     WEIBULL,
     WINDOW_S,
     Flow,
+    edge_rates,
     gap_cv,
     pause_for_cv,
     to_operational,
@@ -163,9 +165,50 @@ def test_seconds_and_operational_time_are_inverse_outside_the_pause(requests, pa
 
 @given(st.floats(1.2, 5.0), st.floats(0.3, 1.1), st.integers(1000, 100_000))
 def test_the_pause_gives_the_reported_cv(cv: float, bulk_cv: float, n: int) -> None:
+    """Squares of n gaps: of the bulk, and of the one that the pause fell into, which is longer than others."""
     pause = float(pause_for_cv(np.array([n]), np.array([cv]), np.array([bulk_cv]))[0])
-    squares = ((WINDOW_S - pause) ** 2 * (1 + bulk_cv**2) + n * pause**2) / WINDOW_S**2
-    assert squares == pytest.approx(cv**2 + 1, rel=1e-9)
+    mean, longer = (WINDOW_S - pause) / n, (1.0 + bulk_cv**2) * (WINDOW_S - pause) / n
+    squares = n * mean**2 * (1 + bulk_cv**2) + pause**2 + 2 * pause * longer
+    assert squares * n / WINDOW_S**2 == pytest.approx(cv**2 + 1, rel=1e-9)
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.floats(0.0, 590.0), st.floats(0.0, 1.0))
+def test_curved_rates_are_monotone_and_inverse(share, begin, end, pause_s, place) -> None:
+    flow = Flow(1000.0, GAMMA, 1.0, pause_s, place * (WINDOW_S - pause_s), begin, end)
+    seconds = to_seconds(flow, np.array([0.0, share * 1000.0, 1000.0]))
+    assert seconds[0] <= seconds[1] <= seconds[2] <= WINDOW_S * (1 + 1e-12)
+    if not flow.pause_at_s - 1e-6 <= seconds[1] <= flow.pause_at_s + pause_s + 1e-6:
+        assert float(to_operational(flow, float(seconds[1]))) == pytest.approx(share * 1000.0, abs=1e-6)
+
+
+@given(st.lists(st.floats(0.01, 1e4), min_size=3, max_size=9))
+def test_smooth_rates_meet_at_the_edges_and_are_not_negative(counts) -> None:
+    before, count, after = np.array(counts[:-2]), np.array(counts[1:-1]), np.array(counts[2:])
+    begin, end = edge_rates(before, count, after)
+    assert np.allclose(end[:-1] * count[:-1], begin[1:] * count[1:])
+    assert np.all(2.0 - 0.5 * (begin + end) >= -1e-12)
+
+
+@given(st.sampled_from(sorted(MODELS)), st.integers(2, 10**6), st.floats(0.3, 30.0), st.sampled_from([GAMMA, WEIBULL]))
+def test_no_bulk_is_burstier_than_reported_unless_the_model_is_the_published_fit(model, n, cv, family) -> None:
+    bulk = bulk_of(model, np.array([n * 1.0]), np.array([cv]), np.array([family]), np.array([0.6]))
+    if model not in ("published", "exponential"):
+        assert float(gap_cv(bulk.family, bulk.shape)[0]) <= cv * (1 + 1e-6)
+    if model in ("weibull_gap", "gap"):
+        assert 0.0 <= bulk.pause_s[0] <= 599.0
+    else:
+        assert bulk.pause_s[0] == 0.0
+
+
+def test_a_window_without_traffic_has_no_pause() -> None:
+    for model in MODELS:
+        bulk = bulk_of(model, np.zeros(2), np.zeros(2), np.zeros(2, np.int8), np.zeros(2))
+        assert bulk.pause_s.tolist() == [0.0, 0.0] and bulk.shape.tolist() == [1.0, 1.0]
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(WorkloadError, match="nearest: weibull_gap"):
+        bulk_of("weibul_gap", np.ones(1), np.ones(1), np.ones(1, np.int8), np.ones(1))
 
 
 @given(st.floats(0.1, 20.0))

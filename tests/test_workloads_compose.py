@@ -90,8 +90,7 @@ def test_scaling_stretches_the_same_arrivals() -> None:
     steady = dataclasses.replace(
         pool(),
         count=np.full(shape, 600.0),
-        shape=np.full(shape, 0.5),
-        pause_s=np.zeros(shape),
+        cv=np.full(shape, 1.1),
         family=np.ones(shape, np.int8),
     )
     one = compose(steady, 0, 2 * WINDOW_S, scale=1.0, clients=[35]).collect()
@@ -145,7 +144,7 @@ def test_max_tokens_is_the_longest_answer_published() -> None:
         ({"rate": 0.0}, "rate: expected a number above 0"),
         ({"scale": -1.0}, "scale: expected a number above 0"),
         ({"rate": float("nan")}, "above 0"),
-        ({"scale": 1.0, "start": "3d"}, "has data for 86400 s"),
+        ({"scale": 1.0, "duration": "999d"}, "at most 10000000 s"),
         ({"scale": 1.0, "duration": 0}, "more than 0 s"),
         ({"scale": 1.0, "duration": "1hour"}, "units: s, min, h, d"),
         ({"scale": 1.0, "clients": [999]}, "client 999 is not in pool"),

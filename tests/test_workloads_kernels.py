@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from tests import naive_workloads as twins
 from workloads import ClientPool, WorkloadError, check_stream, compiled, compose, kernels_warm, numerics, walk, warm_kernels
-from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL
+from workloads.arrival_models import MODELS
+from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, gap_cv
 from workloads.jit import is_plain, plain
 from workloads.lengths import FIELDS, PROBABILITIES, LengthTable
 from workloads.numerics import Purpose, uniforms
@@ -70,17 +71,16 @@ def compositions(draw: st.DrawFn) -> Composition:
     gap_shape = np.where(rng.random(shape) < 0.3, 1.0, low * (high / low) ** rng.random(shape))
     count = rng.choice([0.0, 0.01, 3.0, 40.0], shape)
     pool = PoolData(
-        name="random", client_ids=np.sort(rng.choice(100, clients, replace=False)), count=count, cv=np.ones(shape),
-        family=family.astype(np.int8), shape=np.where(family == EXPONENTIAL, 1.0, gap_shape),
-        pause_s=np.where(rng.random(shape) < 0.5, rng.random(shape) * 599.0, 0.0),
+        name="random", client_ids=np.sort(rng.choice(100, clients, replace=False)), count=count, family=family.astype(np.int8),
+        cv=gap_cv(family, gap_shape) * np.where(rng.random(shape) < 0.5, 1.0 + 3.0 * rng.random(shape), 1.0),
+        shape=np.where(family == EXPONENTIAL, 1.0, gap_shape),
         length_row=np.arange(clients, dtype=np.int32)[:, None], lengths={name: sketches(rng, clients) for name in FIELDS},
         max_output_tokens=7, absent_ids=(), absent_count=np.zeros(windows), gap=np.zeros(windows, bool),
     )  # fmt: skip
     start_s = draw(st.floats(0.0, 600.0 * windows - 1.0))
-    duration_s = draw(st.floats(0.5, 600.0 * windows - start_s))
-    return Composition(
-        pool, np.arange(clients), draw(st.sampled_from([0.2, 1.0, 3.0])), start_s, duration_s, draw(st.integers(0))
-    )
+    duration_s = draw(st.floats(0.5, 600.0 * (windows + 2) - start_s))
+    scale, seed, arrivals = draw(st.sampled_from([0.2, 1.0, 3.0])), draw(st.integers(0)), draw(st.sampled_from(list(MODELS)))
+    return Composition(pool, np.arange(clients), scale, start_s, duration_s, seed, arrivals, draw(st.booleans()))
 
 
 def sketches(rng: np.random.Generator, rows: int) -> LengthTable:
@@ -112,6 +112,7 @@ def test_a_piece_holds_its_begin_and_not_its_end(kernels: ModuleType, wait: floa
     """One client, a request a second in the mean, in a piece that ends at 2 s; what rounding puts before the begin is at it."""
     renewals, flows = renewal_of(EXPONENTIAL, 1.0), np.zeros(1, FLOW)
     flows["length"], flows["seconds_per_request"], renewals.state["wait"] = 600.0, 1.0, wait
+    flows["begin"] = flows["end"] = 1.0
     renewals.state["next_gap"] = next(k for k in range(99) if twins.gap(renewals.state[0], k) > 1.0)
     times, events = np.empty(4, np.int64), np.empty(4, compiled.EVENT)
     with np.errstate(over="ignore"):
@@ -128,6 +129,8 @@ def test_what_rounding_puts_past_the_window_is_in_its_last_nanosecond(kernels: M
         np.nextafter(1.0, 2.0),
         np.nextafter(600.0, 0.0),
     )
+    flows["begin"] = flows["end"] = 1.0
+
     times, events = np.empty(4, np.int64), np.empty(4, compiled.EVENT)
     with np.errstate(over="ignore"):
         _, count = kernels.play(renewals.state, flows, 0, 0, WINDOW_NS, WINDOW_NS - 1, times, events, 0)
@@ -241,7 +244,7 @@ def test_rows_have_what_their_event_says(kernels: ModuleType) -> None:
 def test_room_that_is_short_grows_and_loses_nothing(kernels: ModuleType) -> None:
     """Gaps of CV 14 come in bursts of dozens, where a piece of 4 rows in the mean has room for 8."""
     burst = {"count": np.full((3, 1), 300.0), "shape": np.full((3, 1), 0.005), "family": np.full((3, 1), GAMMA, np.int8)}
-    composition = Composition(pool_of(3, 1, **burst), np.arange(3), 1.0, 0.0, 600.0, 4)
+    composition = Composition(pool_of(3, 1, **burst), np.arange(3), 1.0, 0.0, 600.0, 4, "published")
     with played_by(kernels, 4):
         blocks = list(compiled.blocks(Players(composition)))
     assert max(map(len, blocks)) > 32
@@ -251,7 +254,7 @@ def test_room_that_is_short_grows_and_loses_nothing(kernels: ModuleType) -> None
 def pool_of(clients: int, windows: int, **columns: Any) -> PoolData:
     shape, rng = (clients, windows), np.random.default_rng(1)
     return PoolData(
-        name="few", client_ids=np.arange(clients), cv=np.ones(shape), pause_s=np.zeros(shape),
+        name="few", client_ids=np.arange(clients), cv=np.ones(shape),
         length_row=np.zeros(shape, np.int32), lengths={name: sketches(rng, 1) for name in FIELDS},
         max_output_tokens=7, absent_ids=(), absent_count=np.zeros(windows), gap=np.zeros(windows, bool), **columns,
     )  # fmt: skip

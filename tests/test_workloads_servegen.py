@@ -10,6 +10,7 @@ import pytest
 
 from tests.shared_data import SHARED, needs_shared
 from workloads import ClientPool, WorkloadError, compose
+from workloads.arrival_models import bulk_of
 from workloads.arrivals import GAMMA, WEIBULL
 from workloads.servegen import parse_table, read_servegen
 
@@ -75,10 +76,11 @@ def test_clients_come_in_numeric_order(tmp_path: Path) -> None:
     assert list(ClientPool.from_servegen(folder_of(tmp_path, files_of(12))).client_ids) == list(range(12))
 
 
-def test_gamma_windows_have_shape_one_over_cv_squared_and_no_pause(tmp_path: Path) -> None:
-    pool = ClientPool.from_servegen(folder_of(tmp_path))
-    assert np.all(pool.family == GAMMA) and np.all(pool.pause_s == 0.0)
-    assert pool.shape == pytest.approx(1 / 1.25**2)
+def test_even_gamma_windows_have_shape_one_over_cv_squared_and_no_pause(tmp_path: Path) -> None:
+    pool = ClientPool.from_servegen(folder_of(tmp_path, changed("chunk-0-trace.csv", trace_text(row="1.1,Gamma,0.8264,1.2"))))
+    bulk = bulk_of("weibull_gap", pool.count, pool.cv, pool.family, pool.shape)
+    assert np.all(bulk.family == GAMMA) and np.all(bulk.pause_s[0] == 0.0)
+    assert bulk.shape[0] == pytest.approx(1 / 1.1**2)
 
 
 def test_weibull_windows_pause_where_the_bulk_is_too_even_and_are_tilted_where_it_is_too_bursty(tmp_path: Path) -> None:
@@ -87,9 +89,10 @@ def test_weibull_windows_pause_where_the_bulk_is_too_even_and_are_tilted_where_i
         "chunk-1-trace.csv": trace_text(row="1.5,Weibull,0.4,1.0"),
     }
     pool = ClientPool.from_servegen(folder_of(tmp_path, files))
-    assert np.all(pool.family[:2] == WEIBULL)
-    assert pool.shape[0] == pytest.approx(0.8) and np.all(pool.pause_s[0] > 10.0)
-    assert np.all(pool.shape[1] > 0.6) and np.all(pool.pause_s[1] == 0.0)
+    assert np.all(pool.family[:2] == WEIBULL) and pool.shape[0] == pytest.approx(0.8) and pool.shape[1] == pytest.approx(0.4)
+    bulk = bulk_of("weibull_gap", pool.count, pool.cv, pool.family, pool.shape)
+    assert bulk.shape[0] == pytest.approx(0.8) and np.all(bulk.pause_s[0] > 10.0)
+    assert np.all(bulk.shape[1] > 0.6)
 
 
 def test_a_length_of_zero_counts_as_one(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ Number = Any  # a float, or an array [clients]
 class Flow(NamedTuple):
     """How a client sends within one window: requests expected in it, family and shape of the gaps, and its one pause.
 
-    During the pause, `pause_s` long and begun at `pause_at_s` in the window, nothing is sent; the rest is faster. Each is a
-    number, or an array with one for each client.
+    During the pause, `pause_s` long and begun at `pause_at_s` in the window, nothing is sent; the rest is faster. `begin`
+    and `end` are the rates at the window's edges over the mean while sending, see `curved` in kernels/play.py: 1 and 1 where
+    the rate is the same throughout. Each is a number, or an array with one for each client.
     """
 
     requests: Number
@@ -33,6 +34,8 @@ class Flow(NamedTuple):
     shape: Number
     pause_s: Number = 0.0
     pause_at_s: Number = 0.0
+    begin: Number = 1.0
+    end: Number = 1.0
 
     @property
     def seconds_per_request(self) -> Number:
@@ -48,12 +51,38 @@ def pause_start_s(key: np.uint64 | np.ndarray, window: int, pause_s: Number) -> 
 def to_operational(flow: Flow, offset_s: float) -> Number:
     """The window's cumulative rate at `offset_s` seconds into it, in requests: flat during the pause."""
     paused = np.minimum(np.maximum(offset_s - flow.pause_at_s, 0.0), flow.pause_s)
-    return flow.requests * ((offset_s - paused) / (WINDOW_S - flow.pause_s))
+    share = (offset_s - paused) / (WINDOW_S - flow.pause_s)
+    is_steady = (np.asarray(flow.begin) == 1.0) & (np.asarray(flow.end) == 1.0)
+    return flow.requests * np.where(is_steady, share, _area(share, flow.begin, flow.end))
+
+
+def edge_rates(before: np.ndarray, count: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rates at a window's two edges over its mean, for rates that change without a step; of windows with traffic.
+
+    At an edge the mean of both sides, but at most twice either, so that the rate in the middle, which keeps the window's
+    requests as they are, is not negative; nothing where a side is idle.
+    """
+    begin, end = (np.minimum(0.5 * (side + count), 2.0 * np.minimum(side, count)) / count for side in (before, after))
+    return begin, end
+
+
+def _area(share: Number, begin: Number, end: Number) -> Number:
+    """Requests, of 1 in the window, in the first `share` of its sending time: two straight pieces that meet in the middle."""
+    middle = 2.0 - 0.5 * (begin + end)
+    is_first = share <= 0.5
+    edge = np.where(is_first, begin, end)
+    part = np.where(is_first, share, 1.0 - share)
+    area = edge * part + (middle - edge) * part * part
+    return np.where(is_first, area, 1.0 - area)
 
 
 def to_seconds(flow: Flow, operational: np.ndarray) -> np.ndarray:
     """Seconds into the window at which the cumulative rate reaches the given values: the inverse of to_operational."""
-    return formulas.to_seconds(operational, flow.seconds_per_request, flow.pause_at_s, flow.pause_s)
+    if flow.begin == 1.0 and flow.end == 1.0:
+        return formulas.to_seconds(operational, flow.seconds_per_request, flow.pause_at_s, flow.pause_s)
+    return formulas.to_curved_seconds(
+        operational, flow.seconds_per_request, flow.pause_at_s, flow.pause_s, flow.begin, flow.end
+    )
 
 
 def gap_cv(family: np.ndarray, shape: np.ndarray) -> np.ndarray:
@@ -75,25 +104,16 @@ def weibull_shape(cv: np.ndarray) -> np.ndarray:
     return 0.5 * (low + high)
 
 
-def pauses(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Seconds of pause of each window [clients, windows], from requests, reported CV, and family and shape of the bulk."""
-    result = np.zeros(count.shape)
-    weibull = (count > 0) & (family == WEIBULL)
-    bulk_cv = gap_cv(family[weibull], shape[weibull])
-    result[weibull] = pause_for_cv(count[weibull], cv[weibull], bulk_cv)
-    return result
-
-
 def pause_for_cv(count: np.ndarray, cv: np.ndarray, bulk_cv: np.ndarray) -> np.ndarray:
-    """Seconds of the one pause g that lifts a bulk of CV b to the reported CV among n gaps in 600 s; else 0.
+    """Seconds of the one pause g that lifts a bulk of CV b to the reported CV among n gaps in T = 600 s; else 0.
 
-    Solves ((600 - g)² (1 + b²) + n g²) / 600² = cv² + 1, a quadratic in g. Held to 599 s. A bulk within 2 % of the
-    reported CV is left alone: the positive root does not vanish there, as a pause also thins the rest.
+    The pause falls into a gap x, which moments of the bulk pick in proportion to its length, so that its mean is
+    (1 + b²)(T - g)/n; the squares of all gaps sum to (T - g)² (1 + b²)/n + g² + 2 g x = T² (1 + cv²)/n, and so
+    g = T √((cv² - b²)/(n - 1 - b²)). Held to 599 s, also where n gaps cannot have that CV.
     """
-    bulk, wanted, n = 1.0 + bulk_cv * bulk_cv, 1.0 + cv * cv, np.asarray(count, np.float64)
-    root = np.sqrt(np.maximum(bulk * bulk + (bulk + n) * (wanted - bulk), 0.0))
-    pause = WINDOW_S * (bulk + root) / (bulk + n)
-    return np.where(bulk_cv < 0.98 * cv, np.minimum(pause, LONGEST_PAUSE_S), 0.0)
+    missing = np.maximum(cv * cv - bulk_cv * bulk_cv, 0.0)
+    root = np.sqrt(missing / np.maximum(count - 1.0 - bulk_cv * bulk_cv, 1e-9))
+    return np.minimum(WINDOW_S * root, LONGEST_PAUSE_S)
 
 
 def held_shape(shape: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ def blocks(players: Players) -> Iterator[np.ndarray]:
     """STREAM arrays of BLOCK_ROWS rows in the mean at most, sorted by (arrival_ns, request_id)."""
     buffers = _Buffers(2 * BLOCK_ROWS)
     for window in players.windows():
-        sketches = _sketches(players, window.block)
+        sketches = _sketches(players, window.sketches)
         for begin_ns, until_ns in pairwise(_edges(window)):
             count = _played(players, window, begin_ns, until_ns, buffers)
             _fill_lengths(buffers, count, players.keys, sketches)
@@ -85,11 +85,10 @@ def _played(players: Players, window: Window, begin_ns: int, until_ns: int, buff
         buffers.double()
 
 
-def _sketches(players: Players, block: int) -> dict[str, np.ndarray]:
-    """Of each client in a 6 h block: ln(tokens + 1) at the knots, and the exponent of the last segment: [clients, 34]."""
-    pool = players.composition.pool
-    row = pool.length_row[players.composition.clients, block]
-    return {name: np.column_stack((table.log_knots[row], table.tail_shape[row])) for name, table in pool.lengths.items()}
+def _sketches(players: Players, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each client's row of a table: ln(tokens + 1) at the knots, and the exponent of the last segment: [clients, 34]."""
+    tables = players.composition.tables()
+    return {name: np.column_stack((table.log_knots[rows], table.tail_shape[rows])) for name, table in tables.items()}
 
 
 def _fill_lengths(buffers: _Buffers, count: int, keys: dict[str, np.ndarray], sketches: dict[str, np.ndarray]) -> None:

@@ -20,6 +20,7 @@ from workloads.jit import is_plain
 from workloads.players import Composition, Players
 from workloads.pool_data import PoolData
 from workloads.stream import Stream
+from workloads.stream_table import LONGEST_S
 from workloads.units import parse_duration_s
 
 # A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
@@ -79,8 +80,8 @@ def _is_for_kernels(requests: float) -> bool:
 
 def _description(of: Composition, native_rps: float) -> dict[str, Any]:
     """Where the stream comes from, in plain values."""
-    pool, end_s = of.pool, of.start_s + of.duration_s
-    gap_s = math.fsum(max(min(b, end_s) - max(a, of.start_s), 0.0) for a, b in pool.gaps_s())
+    pool = of.pool
+    gap_s = pool.gap_in_s(of.start_s, of.duration_s)
     present = pool.present_share(of.start_s, of.duration_s)
     notes = []
     if present < 1.0:
@@ -108,10 +109,8 @@ def _description(of: Composition, native_rps: float) -> dict[str, Any]:
 def _check_span(pool: PoolData, start_s: float, duration_s: float) -> None:
     if duration_s <= 0.0:
         raise WorkloadError("duration: expected more than 0 s")
-    if start_s + duration_s > pool.duration_s:
-        raise WorkloadError(
-            f"start {start_s:g} s + duration {duration_s:g} s: pool {pool.name} has data for {pool.duration_s:g} s"
-        )
+    if max(start_s, duration_s) > LONGEST_S:
+        raise WorkloadError(f"start {start_s:g} s, duration {duration_s:g} s: expected at most {LONGEST_S} s")
 
 
 def _factor(rate: float | None, scale: float | None, native_rps: float) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from workloads.arrivals import WINDOW_S, pause_start_s, to_operational
+from workloads.arrival_models import DEFAULT, Bulk, bulk_of
+from workloads.arrivals import WINDOW_S, Flow, edge_rates, pause_start_s, to_operational
+from workloads.lengths import LengthTable
 from workloads.numerics import Purpose, stream_keys
 from workloads.pool_data import PoolData, block_of, overlaps
 from workloads.renewal import Renewals
@@ -27,6 +30,8 @@ FLOW: Final = np.dtype(
         ("seconds_per_request", "f8"),
         ("pause_at_s", "f8"),
         ("pause_s", "f8"),
+        ("begin", "f8"),
+        ("end", "f8"),
     ]
 )
 
@@ -34,11 +39,12 @@ FLOW: Final = np.dtype(
 class Window(NamedTuple):
     """A 600 s window that the run touches, from `begin_ns` to `end_ns` of it.
 
-    flows: FLOW [clients]; block: the 6 h block of its lengths; start_ns: where it starts in the run, perhaps before 0.
+    flows: FLOW [clients]; sketches: rows of the clients in the tables of lengths; start_ns: where it starts in the run, perhaps
+    before 0.
     """
 
     flows: np.ndarray
-    block: int
+    sketches: np.ndarray
     start_ns: int
     begin_ns: int
     end_ns: int
@@ -46,7 +52,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Composition:
-    """What is to be generated: these clients of a pool, by index, at `scale` times their rates, from start_s on."""
+    """What is to be generated: these clients of a pool, by index, at `scale` times their rates, from start_s on.
+
+    arrivals: a key of arrival_models.MODELS. is_smooth: rates go from window to window without a step.
+    """
 
     pool: PoolData
     clients: np.ndarray
@@ -54,6 +63,53 @@ class Composition:
     start_s: float
     duration_s: float
     seed: int
+    arrivals: str = DEFAULT
+    is_smooth: bool = False
+
+    def flow(self, clients: np.ndarray | int, window: int) -> Flow:
+        """How the clients at these places of `clients` send in a window with traffic of theirs; pauses keep their seconds."""
+        pool, who, column = self.pool, self.clients[clients], window % self.pool.period
+        count, at = pool.count[who, column], self._column[column]
+        begin, end = np.ones_like(count), np.ones_like(count)
+        if self.is_smooth:
+            begin, end = edge_rates(pool.count[who, self._before(column)], count, pool.count[who, (column + 1) % pool.period])
+        bulk = self._bulk
+        return Flow(
+            requests=self.scale * count,
+            family=bulk.family[clients, at],
+            shape=bulk.shape[clients, at],
+            pause_s=bulk.pause_s[clients, at],
+            begin=begin,
+            end=end,
+        )
+
+    def sketches(self, window: int) -> np.ndarray:
+        """Each client's row in the tables of lengths."""
+        return self.pool.length_row[self.clients, block_of(window % self.pool.period)]
+
+    def tables(self) -> dict[str, LengthTable]:
+        """What the two lengths that every request has are drawn from; the prompt of a multimodal pool is its text at first."""
+        lengths = self.pool.lengths
+        return {name: lengths["text_tokens" if name not in lengths else name] for name in FIELD_PURPOSE}
+
+    def _before(self, column: int) -> int:
+        return (column - 1) % self.pool.period
+
+    @cached_property
+    def _column(self) -> dict[int, int]:
+        """Of each window of the data that is played, its place among them."""
+        played = {window % self.pool.period for window, _ in overlaps(self.start_s, min(self.duration_s, self._longest_s))}
+        return {column: at for at, column in enumerate(sorted(played))}
+
+    @property
+    def _longest_s(self) -> float:
+        return (self.pool.period + 1) * WINDOW_S
+
+    @cached_property
+    def _bulk(self) -> Bulk:
+        """The arrival model of these clients in the windows played."""
+        of, at = self.pool, np.ix_(self.clients, np.array(list(self._column)))
+        return bulk_of(self.arrivals, of.count[at], of.cv[at], of.family[at], of.shape[at])
 
 
 class Players:
@@ -70,21 +126,21 @@ class Players:
         """The windows of the run in order; each is to be played whole before the next."""
         of = self.composition
         run_ns, duration_ns = round(of.start_s * NS_PER_S), round(of.duration_s * NS_PER_S)
-        for number, _ in overlaps(of.start_s, of.duration_s, of.pool.windows):
+        for number, _ in overlaps(of.start_s, of.duration_s):
             start_ns = number * WINDOW_NS - run_ns
             end_ns = min(duration_ns - start_ns, WINDOW_NS)
-            yield Window(self._enter(number), block_of(number), start_ns, max(-start_ns, 0), end_ns)
+            yield Window(self._enter(number), of.sketches(number), start_ns, max(-start_ns, 0), end_ns)
 
     def _enter(self, window: int) -> np.ndarray:
         """Every client takes up the window: the FLOW rows."""
         of, flows = self.composition, np.zeros(len(self.client_ids), FLOW)
         flows["client_id"] = self.client_ids
-        sending = np.flatnonzero(of.scale * of.pool.count[of.clients, window] > 0.0)
-        flow = of.pool.flow(of.clients[sending], window, of.scale)
+        sending = np.flatnonzero(of.scale * of.pool.count[of.clients, window % of.pool.period] > 0.0)
+        flow = of.flow(sending, window)
         flow = flow._replace(pause_at_s=pause_start_s(self._pause_key[sending], window, flow.pause_s))
         before = to_operational(flow, max(of.start_s - window * WINDOW_S, 0.0))
         flows["length"][sending], flows["before"][sending] = flow.requests - before, before
-        flows["seconds_per_request"][sending] = flow.seconds_per_request
-        flows["pause_at_s"][sending], flows["pause_s"][sending] = flow.pause_at_s, flow.pause_s
+        for name in ("seconds_per_request", "pause_at_s", "pause_s", "begin", "end"):
+            flows[name][sending] = getattr(flow, name)
         self.renewals.enter(sending, flow.family, flow.shape)
         return flows

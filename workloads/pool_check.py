@@ -13,6 +13,7 @@ import numpy as np
 from workloads.arrivals import WINDOW_S, pause_start_s, to_seconds
 from workloads.lengths import BLOCK_S, FIELDS, LengthTable
 from workloads.numerics import Purpose, stream_key, uniforms
+from workloads.players import Composition
 from workloads.pmf import Pmf
 from workloads.pool_data import PoolData
 from workloads.renewal import Renewal
@@ -90,7 +91,8 @@ def _cv_ratios(pool: PoolData, data: ServegenData, seed: int, windows: int) -> t
 
 def _played(pool: PoolData, client: int, window: int, seed: int) -> np.ndarray:
     """Arrivals (s into the window) of one client-window on its own."""
-    flow, number = pool.flow(client, window), int(pool.client_ids[client])
+    number = int(pool.client_ids[client])
+    flow = Composition(pool, np.array([client]), 1.0, window * WINDOW_S, WINDOW_S, seed).flow(0, window)
     flow = flow._replace(pause_at_s=pause_start_s(stream_key(seed, number, Purpose.PAUSE), window, flow.pause_s))
     renewal = Renewal(seed + window, number)
     return np.minimum(to_seconds(flow, renewal.advance(flow.requests, flow.family, flow.shape)), WINDOW_S)

@@ -1,7 +1,8 @@
 """The plain data of a client pool, and what follows from them alone: the bottom file of all that reads or plays pools.
 
 A pool is arrays, not objects: [clients, windows] for arrivals (windows of 600 s), one sketch per client and 6 h block
-for lengths. Times are seconds in the pool's own clock (0 is midnight of its first day).
+for lengths. Times are seconds in the pool's own clock (0 is midnight of its first day); past the end of the data their
+days come again, so that the clock has no end.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from workloads.arrivals import WINDOW_S, Flow
+from workloads.arrivals import WINDOW_S
 from workloads.lengths import BLOCK_S, LengthTable
+
+DAY_WINDOWS: Final = round(86_400.0 / WINDOW_S)
 
 
 @dataclass(frozen=True)
 class PoolData:
     """Clients that have both arrivals and lengths, and what is known of those that have arrivals alone.
 
-    count, cv, shape, pause_s: float64 [clients, windows]: requests, reported CV of the gaps, shape of the bulk's gaps
-    and seconds of the window's one pause; family: int8, a code of arrivals.FAMILIES. A window without traffic has
-    count 0. length_row: int32 [clients, blocks], row in each table of lengths or -1. absent_count: float64 [windows],
-    requests of the clients left out. gap: bool [windows], no data of any client.
+    count, cv, shape: float64 [clients, windows]: requests, CV of the gaps between them, and the shape of the law fitted to
+    those gaps; family: int8, which law, a code of arrivals.FAMILIES. A window without traffic has count 0. What gaps a
+    client is given is the arrival model's to say (arrival_models.py). length_row: int32 [clients, blocks], row in each
+    table of lengths or -1. lengths: tables by field, see lengths.py. absent_count: float64 [windows], requests of the
+    clients left out. gap: bool [windows], no data of any client. provenance: plain values, `grades` among them: for each
+    kind of parameter who says so.
     """
 
     name: str
@@ -33,7 +38,6 @@ class PoolData:
     cv: np.ndarray
     family: np.ndarray
     shape: np.ndarray
-    pause_s: np.ndarray
     length_row: np.ndarray
     lengths: dict[str, LengthTable]
     max_output_tokens: int
@@ -53,15 +57,20 @@ class PoolData:
         """Length of the data."""
         return self.windows * WINDOW_S
 
+    @property
+    def period(self) -> int:
+        """Windows after which the data come again: their whole days, or all of them where they are less than one."""
+        return self.windows // DAY_WINDOWS * DAY_WINDOWS or self.windows
+
     def rate_rps(self, start_s: float, duration_s: float, clients: np.ndarray | None = None) -> float:
         """Native mean rate over a span, of the pool or of the clients at these indices; gaps in the data count as 0."""
         count = self.count if clients is None else self.count[clients]
-        return _requests_in(count, start_s, duration_s) / duration_s
+        return self._requests_in(count, start_s, duration_s) / duration_s
 
     def present_share(self, start_s: float, duration_s: float) -> float:
         """Share of the span's requests that belong to the pool's clients, the others having no lengths; 1 of none."""
-        present = _requests_in(self.count, start_s, duration_s)
-        absent = _requests_in(self.absent_count[None, :], start_s, duration_s)
+        present = self._requests_in(self.count, start_s, duration_s)
+        absent = self._requests_in(self.absent_count[None, :], start_s, duration_s)
         return present / (present + absent) if present + absent > 0 else 1.0
 
     def gaps_s(self) -> list[tuple[float, float]]:
@@ -69,14 +78,19 @@ class PoolData:
         edges = np.flatnonzero(np.diff(np.concatenate(([0], self.gap.astype(np.int8), [0]))))
         return [(float(a) * WINDOW_S, float(b) * WINDOW_S) for a, b in edges.reshape(-1, 2)]
 
-    def flow(self, clients: np.ndarray | int, window: int, scale: float = 1.0) -> Flow:
-        """How the client (or clients) at this index sends in a window, at `scale` times its rate; a pause keeps its seconds."""
-        return Flow(
-            requests=scale * self.count[clients, window],
-            family=self.family[clients, window],
-            shape=self.shape[clients, window],
-            pause_s=self.pause_s[clients, window],
-        )
+    def gap_in_s(self, start_s: float, duration_s: float) -> float:
+        """Seconds of a span that lie in gaps of the data."""
+        return self._requests_in(self.gap[None, :] * WINDOW_S, start_s, duration_s)
+
+    def _requests_in(self, count: np.ndarray, start_s: float, duration_s: float) -> float:
+        """Expected requests of a span. fsum is exact before its one rounding, so order and machine do not matter."""
+        share = np.zeros(self.windows)
+        whole, rest_s = divmod(duration_s, self.period * WINDOW_S)
+        share[: self.period] = whole
+        for window, part in overlaps(start_s, rest_s):
+            share[window % self.period] += part
+        touched = np.flatnonzero(share)
+        return math.fsum((share[touched] * count[:, touched]).ravel().tolist())
 
 
 def block_of(window: int) -> int:
@@ -84,19 +98,10 @@ def block_of(window: int) -> int:
     return int(window * WINDOW_S // BLOCK_S)
 
 
-def overlaps(start_s: float, duration_s: float, windows: int) -> Iterator[tuple[int, float]]:
-    """(window, share of it) for each window that a span touches."""
+def overlaps(start_s: float, duration_s: float) -> Iterator[tuple[int, float]]:
+    """(window, share of it) for each window of 600 s that a span touches, counted from time 0 on without end."""
     end_s = start_s + duration_s
-    for window in range(int(start_s // WINDOW_S), min(math.ceil(end_s / WINDOW_S), windows)):
+    for window in range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S)):
         covered = min(end_s, (window + 1) * WINDOW_S) - max(start_s, window * WINDOW_S)
         if covered > 0:
             yield window, covered / WINDOW_S
-
-
-def _requests_in(count: np.ndarray, start_s: float, duration_s: float) -> float:
-    """Expected requests of a span. fsum is exact before its one rounding, so order and machine do not matter."""
-    return math.fsum(
-        share * requests
-        for window, share in overlaps(start_s, duration_s, count.shape[1])
-        for requests in count[:, window].tolist()
-    )

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, held_shape, pauses
+from workloads.arrivals import GAMMA, WEIBULL, held_shape
 from workloads.errors import WorkloadError
 from workloads.lengths import FIELDS, KNOTS, PER_TOKEN, LengthTable
 from workloads.numerics import exp, log
@@ -135,7 +135,7 @@ def _decoded_arrivals(arrays: dict[str, np.ndarray], count: np.ndarray) -> dict[
     weibull = family == WEIBULL
     shape[active] = held_shape(1.0 / (cv[active] * cv[active]))
     shape[weibull] = exp((_whole(arrays["shape"]) - _LOG_ZERO) * _LOG_STEP)
-    return {"cv": cv, "family": family, "shape": shape, "pause_s": pauses(count, cv, family, shape)}
+    return {"cv": cv, "family": family, "shape": shape}
 
 
 def _decoded_lengths(arrays: dict[str, np.ndarray], name: str) -> LengthTable:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, gap_cv, held_shape, pauses, weibull_shape
+from workloads.arrivals import GAMMA, WEIBULL, held_shape
 from workloads.lengths import FIELDS, KNOTS, LengthTable, sketch_knots
 from workloads.numerics import log
 from workloads.pmf import Pmf
@@ -26,7 +26,7 @@ def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
     return PoolData(
         name=data.name,
         client_ids=np.array(used, np.int32),
-        **arrival_model(trace["count"], trace["cv"], trace["family"], trace["shape"]),
+        **_arrivals(trace),
         length_row=length_row,
         lengths=tables,
         max_output_tokens=int(tables["output_tokens"].knots.max()),
@@ -37,26 +37,15 @@ def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
     )
 
 
-def arrival_model(count: np.ndarray, cv: np.ndarray, family: np.ndarray, shape: np.ndarray) -> dict[str, Any]:
-    """The bulk's shape and the pause of each window that together give the reported CV.
-
-    Gamma windows: shape 1/cv², no pause. Weibull windows: the published shape, or, where that is already burstier than
-    reported, the shape whose CV is the reported one; what the bulk's CV lacks is one pause.
-    """
-    active = count > 0
-    weibull = active & (family == WEIBULL)
-    safe_cv = np.where(active, cv, 1.0)
-    bulk = held_shape(1.0 / (safe_cv * safe_cv))
-    bulk[weibull] = np.minimum(np.maximum(shape[weibull], 0.05), 50.0)
-    bursty = weibull.copy()
-    bursty[weibull] = gap_cv(np.full(weibull.sum(), WEIBULL), bulk[weibull]) > cv[weibull]
-    bulk[bursty] = weibull_shape(cv[bursty])
+def _arrivals(trace: np.ndarray) -> dict[str, Any]:
+    """Requests, CV, and family and shape of the gaps as published, [clients, windows]; idle windows say nothing."""
+    active = trace["count"] > 0
+    shape = held_shape(np.where(trace["shape"] > 0, trace["shape"], 1.0))
     return {
-        "count": np.where(active, count, 0.0),
-        "cv": np.where(active, cv, 0.0),
-        "family": np.where(weibull, WEIBULL, GAMMA).astype(np.int8),
-        "shape": np.where(active, bulk, 1.0),
-        "pause_s": pauses(count, cv, np.where(weibull, WEIBULL, GAMMA), bulk),
+        "count": np.where(active, trace["count"], 0.0),
+        "cv": np.where(active, trace["cv"], 0.0),
+        "family": np.where(active & (trace["family"] == WEIBULL), WEIBULL, GAMMA).astype(np.int8),
+        "shape": np.where(active, shape, 1.0),
     }
 
 

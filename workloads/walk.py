@@ -25,26 +25,27 @@ def blocks(players: Players) -> Iterator[np.ndarray]:
         order = np.argsort(arrival_ns, kind="stable")
         for begin in range(0, len(order), BLOCK_ROWS):
             rows = order[begin : begin + BLOCK_ROWS]
-            yield _rows(players, window.block, arrival_ns[rows], client[rows], sequence[rows])
+            yield _rows(players, window.sketches, arrival_ns[rows], client[rows], sequence[rows])
 
 
 def _arrivals_ns(players: Players, window: Window, client: int) -> np.ndarray:
     """Arrivals of a client from the start of the run: the window may begin before it and end after it."""
     flow: Any = window.flows[client]
     operational = flow["before"] + players.renewals.advance(client, flow["length"])
-    seconds = formulas.to_seconds(operational, flow["seconds_per_request"], flow["pause_at_s"], flow["pause_s"])
+    seconds = formulas.seconds_of(flow, operational)
     offset_ns = np.maximum(formulas.offset_ns(seconds, WINDOW_NS - 1), window.begin_ns)
     return offset_ns[: np.searchsorted(offset_ns, window.end_ns)] + window.start_ns
 
 
-def _rows(players: Players, block: int, arrival_ns: np.ndarray, client: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+def _rows(
+    players: Players, sketches: np.ndarray, arrival_ns: np.ndarray, client: np.ndarray, sequence: np.ndarray
+) -> np.ndarray:
     """STREAM rows of these arrivals of clients, by index, and sequence numbers; each field has uniforms of its own."""
-    pool, rows = players.composition.pool, new_rows(len(arrival_ns))
+    rows = new_rows(len(arrival_ns))
     rows["arrival_ns"] = arrival_ns
     rows["client_id"] = players.client_ids[client]
     rows["request_id"] = (players.client_ids[client].astype(np.int64) << CLIENT_SHIFT) + sequence
-    sketch = pool.length_row[players.composition.clients[client], block]
-    for name, key in players.keys.items():
-        rows[name] = pool.lengths[name].sample(sketch, uniforms(key[client], sequence))
-    rows["max_tokens"] = pool.max_output_tokens
+    for name, table in players.composition.tables().items():
+        rows[name] = table.sample(sketches[client], uniforms(players.keys[name][client], sequence))
+    rows["max_tokens"] = players.composition.pool.max_output_tokens
     return rows

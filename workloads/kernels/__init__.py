@@ -19,7 +19,7 @@ from .numbers import (
     tail_distance,
     uniform,
 )
-from .play import DIGIT_BITS, EVENT_BITS, in_time_order, offset_ns, play, to_seconds
+from .play import DIGIT_BITS, EVENT_BITS, curved, in_time_order, offset_ns, play, seconds_of, to_curved_seconds, to_seconds
 from .rows import fill_lengths, fill_rows, fraction_of, tokens
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "WEIBULL",
     "acceptance",
     "central_quantile",
+    "curved",
     "exp",
     "far_quantile",
     "fill_lengths",
@@ -48,8 +49,10 @@ __all__ = [
     "polynomial",
     "power",
     "proposal",
+    "seconds_of",
     "squeeze",
     "tail_distance",
+    "to_curved_seconds",
     "to_seconds",
     "tokens",
     "uniform",

@@ -6,6 +6,8 @@ numbers sorts the arrivals and leaves those at one instant in the order of clien
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from workloads.jit import compiler
@@ -19,6 +21,7 @@ EVENT_BITS = 23  # 8 million events in a piece; the 40 bits above hold the nanos
 _CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
 DIGIT_BITS = 11
 _NS_PER_S = 1e9
+_WINDOW_S = 600.0
 
 
 @entry
@@ -45,7 +48,7 @@ def play(
         length = flow["length"]
         room = True
         while wait < length:
-            seconds = to_seconds(flow["before"] + wait, flow["seconds_per_request"], flow["pause_at_s"], flow["pause_s"])
+            seconds = seconds_of(flow, flow["before"] + wait)
             arrival = max(offset_ns(seconds, last_ns), begin_ns)
             room = filled < len(times)
             if arrival >= until_ns or not room:
@@ -86,6 +89,42 @@ def in_time_order(times: np.ndarray, spare: np.ndarray, counts: np.ndarray, digi
             counts[value] += 1
         for i in range(count):
             times[i] = spare[i]
+
+
+@kernel
+def seconds_of(flow: Any, operational: Number) -> Number:
+    """Seconds into the window at which the cumulative rate of a FLOW row is `operational`."""
+    if flow["begin"] == 1.0 and flow["end"] == 1.0:
+        return to_seconds(operational, flow["seconds_per_request"], flow["pause_at_s"], flow["pause_s"])
+    return to_curved_seconds(
+        operational, flow["seconds_per_request"], flow["pause_at_s"], flow["pause_s"], flow["begin"], flow["end"]
+    )
+
+
+@kernel
+def to_curved_seconds(
+    operational: Number, seconds_per_request: Number, pause_at_s: Number, pause_s: Number, begin: Number, end: Number
+) -> Number:
+    """The same where the rate goes from `begin` times its mean to `end` times it."""
+    sending_s = _WINDOW_S - pause_s
+    sending = sending_s * curved(np.minimum(operational * seconds_per_request / sending_s, 1.0), begin, end)
+    return sending + pause_s * (sending >= pause_at_s)
+
+
+@kernel
+def curved(area: Number, begin: Number, end: Number) -> Number:
+    """The share of a window's sending time in which `area`, of 1 in the window, is sent.
+
+    The rate is straight from `begin` to m = 2 - (begin + end)/2 in the middle, and on to `end`. With s the time from the
+    nearer edge, whose rate is a, the area from there is a s + (m - a) s², so that s = 2 x / (a + √(a² + 4 (m - a) x)).
+    """
+    middle = 2.0 - 0.5 * (begin + end)
+    first = 1.0 * (area <= 0.25 * (begin + middle))
+    a = first * begin + (1.0 - first) * end
+    x = first * area + (1.0 - first) * (1.0 - area)
+    root = np.sqrt(np.maximum(a * a + 4.0 * (middle - a) * x, 0.0))
+    s = 2.0 * x / np.maximum(a + root, 1e-300)
+    return first * s + (1.0 - first) * (1.0 - s)
 
 
 @kernel
