@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from tests.trace_cases import streams
-from workloads import read_trace
+from workloads import SEGMENTS, STREAM, read_trace
 from workloads.traces import convert
 from workloads.traces.blocks import BlockIds
 
@@ -29,6 +29,20 @@ def naive_ids(stream, block_tokens):
 def test_blocks_have_one_id_exactly_if_prompts_are_the_same_up_to_their_end(stream, block_tokens):
     ids = BlockIds(block_tokens)
     assert [ids.of(row, stream.segments) for row in stream.collect()] == naive_ids(stream, block_tokens)
+
+
+def test_a_block_after_another_beginning_has_another_id():
+    row, ids = np.zeros(1, STREAM)[0], BlockIds(16)
+    segments = np.array([(1, 16), (3, 16), (2, 16), (3, 16), (1, 16), (3, 9), (1, 16), (3, 16)], SEGMENTS)
+    found = []
+    for start in (0, 2, 4, 6):
+        row["segments_start"], row["segments_count"], row["input_tokens"] = (
+            start,
+            2,
+            segments["tokens"][start : start + 2].sum(),
+        )
+        found.append(ids.of(row, segments))
+    assert found == [[0, 1], [2, 3], [0, 4], [0, 1]]
 
 
 @pytest.mark.parametrize(("name", "block"), [("mooncake", 512), ("vllm-timed", 16)])

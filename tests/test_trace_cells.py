@@ -81,6 +81,11 @@ def test_a_table_read_at_once_is_the_table_read_cell_by_cell(tmp_path_factory, r
         assert np.array_equal(quick.line, careful.line)
 
 
+def test_lines_that_end_as_azures_do_take_the_short_way():
+    part = _at_once(b"1,2\r\n3,4\r\n", 2, ["a", "b"], {"a": WHOLE, "b": SECONDS})
+    assert part is not None and part.columns["b"].tolist() == [2 * NS, 4 * NS]
+
+
 def test_quoted_and_padded_cells_and_blank_lines_read_as_plain_ones(tmp_path):
     (tmp_path / "x.csv").write_bytes(b'a,b\n"1", 2.5\n\n  \n3,"4"\n')
     parts = list(read_table(tmp_path / "x.csv", lambda source, names: {"a": WHOLE, "b": SECONDS}))

@@ -74,6 +74,13 @@ def test_only_one_format_takes_a_file_for_its_own(tmp_path, name):
     assert [known.name for known in FORMATS.values() if known.looks_like(head)] == [name]
 
 
+def test_blocks_of_16_tokens_are_known_without_decimals_in_the_time(tmp_path):
+    line = {"timestamp": 3, "input_length": 700, "output_length": 5, "hash_ids": list(range(44))}
+    assert read_trace(written(tmp_path, "a.jsonl", json.dumps(line).encode())).description["format"] == "vllm-timed"
+    line = {**line, "hash_ids": [0, 1]}
+    assert read_trace(written(tmp_path, "a.jsonl", json.dumps(line).encode())).description["format"] == "mooncake"
+
+
 def test_a_file_of_no_known_format_is_told_what_was_looked_for(tmp_path):
     message = refusal(written(tmp_path, "x.csv", b"when,how_long\n1,2\n"))
     assert "begins with ['when,how_long']" in message and all(f"  {name}: " in message for name in FORMATS)
@@ -340,6 +347,7 @@ def test_slices_that_lead_nowhere_are_refused(tmp_path):
         (99, 1, "segments_start = 99: expected a slice of the 6 segments"),
         (0, 2, "input_tokens = 20: its segments have"),
         (-1, 1, "segments_start = -1"),
+        (5, 2, "segments_start = 5: expected a slice"),
     ):
         broken = [lines[0], ",".join([*lines[1].split(",")[:-2], str(start), str(count)]), *lines[2:]]
         (tmp_path / "a.csv").write_text("\n".join(broken))

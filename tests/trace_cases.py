@@ -33,7 +33,7 @@ def streams(draw, most_ns=100 * NS, with_items=True):
 
 def _shared_pieces(draw, rows):
     """SEGMENTS of prompts that are chains of six pieces with one length each, the last one cut."""
-    lengths = [draw(st.integers(1, 600)) for _ in range(6)]
+    lengths = [draw(st.sampled_from([16, 512]) | st.integers(1, 600)) for _ in range(6)]
     table = []
     for row in rows:
         chain = draw(st.lists(st.integers(0, 5), max_size=4))

@@ -46,7 +46,7 @@ def read_table(source: Path, kinds_of: Header) -> Iterator[Part]:
             first, _, data = data.partition(b"\n")
             names, line = _header(source, first), 2
             kinds = kinds_of(source, names)
-        if data:
+        if data.strip():
             part = _at_once(data, line, names, kinds) or _by_cells(source, data, line, names, kinds)
             if len(part.line):
                 yield part

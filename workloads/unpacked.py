@@ -57,6 +57,8 @@ def blocks(source: Path, longest_line: int) -> Iterator[Block]:
 def lines(source: Path, longest_line: int) -> Iterator[tuple[int, bytes]]:
     """(number from 1, text) of each line that is not blank. Raises WorkloadError as `blocks` does."""
     for block in blocks(source, longest_line):
+        if not block.data.strip():
+            continue
         for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.line):
             if len(line) > longest_line:
                 raise WorkloadError(f"{source}, line {number}: longer than {longest_line} bytes")
