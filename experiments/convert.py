@@ -22,7 +22,7 @@ def convert(
     """
     if target.exists() and not force:
         raise UserError(f"{target}: exists already; --force replaces it")
-    if target.exists() and target.samefile(source):
+    if target.exists() and Path(source).exists() and target.samefile(source):
         raise UserError(f"{target}: is the source itself; expected another file")
     stream = read_trace(source, source_format, dejitter)
     lost = write_as(stream, target, format, overwrite=force)

@@ -72,17 +72,13 @@ class FileOfRows:
                 raise WorkloadError(f"{self.source}: changed while it was read")
             yield chunk.rows
 
-    def stream(self, about: dict[str, Any], duration_s: float | None = None, is_checked: bool = True, **tables: Any) -> Stream:
-        """The stream of the file; `about` is its description, to which the pass adds `requests` and `notes`.
-
-        Without a duration it ends with the first whole second after the last arrival.
-        """
-        return self.stream_of(self.known(), about, duration_s, is_checked, **tables)
-
-    def stream_of(
-        self, known: Known, about: dict[str, Any], duration_s: float | None, is_checked: bool, **tables: Any
+    def stream(
+        self, known: Known, about: dict[str, Any], duration_s: float | None = None, is_checked: bool = True, **tables: Any
     ) -> Stream:
-        """The same of a pass that is over."""
+        """The stream of the file after its first pass; `about` is its description, to which `requests` and `notes` are added.
+
+        Without a duration it ends with the first whole second after the last arrival. `tables`: its segments and items.
+        """
         end_s = duration_s or float(known.last_ns // NS_PER_S + 1)
         if round(end_s * NS_PER_S) <= known.last_ns:
             raise WorkloadError(

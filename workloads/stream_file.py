@@ -8,11 +8,11 @@ mistakes at once, with line; a file of any size is read in chunks (rows_in_chunk
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,13 +52,12 @@ def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) 
         if file.exists() and not overwrite:
             raise WorkloadError(f"{file}: exists already; give another name, or overwrite=True")
     with ExitStack() as stack:  # the last to be opened gets its name first, so a stream's file never lacks what it points into
-        part = stack.enter_context(written_whole(target))
+        main = stack.enter_context(written_whole(target))
         for name, file in used.items():
-            table = tables[name]
-            entries = ({column: table[column][start:][:_WRITTEN_ROWS] for column in table.dtype.names or ()}
-                       for start in range(0, len(table), _WRITTEN_ROWS))  # fmt: skip
-            _write(stack.enter_context(written_whole(file)), suffix, list(table.dtype.names or ()), entries)
-        _write_rows(part, suffix, stream)
+            names = list(SIDES[name].names or ())
+            entries = ({column: part[column] for column in names} for part in _parts([tables[name]]))
+            _write(stack.enter_context(written_whole(file)), suffix, names, entries)
+        _write_rows(main, suffix, stream)
     for name in set(SIDES) - set(used):
         if overwrite:
             sides[name].unlink(missing_ok=True)
@@ -72,32 +71,24 @@ def load(path: str | os.PathLike[str], max_rows: int = MAX_ROWS, duration_s: flo
     whole second after the last arrival. What text, image, audio and video tokens a file without items tells is added up in
     the description.
     """
-    source, kept_s = Path(path), None
-    suffix = (
-        ".parquet" if is_parquet(unpacked.head(source, 4)) else next((s for s in SUFFIXES if source.name.endswith(s)), ".csv")
-    )
-    if suffix == ".parquet":
-        names, kept_s = stream_parquet.header(source)
-        read = partial(stream_parquet.tables, source)
-    else:
-        names = stream_csv.header(source)
-        read = partial(stream_csv.tables, source)
+    source = Path(path)
+    form = _form(source)
     sides = {
-        name: _side(source, suffix, name, max_rows) if slice_[0] in names else np.empty(0, SIDES[name])
+        name: _side(source, form.suffix, name, max_rows) if slice_[0] in form.names else np.empty(0, SIDES[name])
         for name, slice_ in (("segments", SEGMENT_SLICE), ("items", ITEM_SLICE))
     }
-    has_sides = bool(set(names) & {*SEGMENT_SLICE, *ITEM_SLICE})
+    has_sides = bool(set(form.names) & {*SEGMENT_SLICE, *ITEM_SLICE})
     sums, totals = Sums.over(**sides) if has_sides else None, dict[str, int]()
-    file = FileOfRows(source, lambda: _chunks(source, read(), sums, totals), max_rows)
+    file = FileOfRows(source, lambda: _chunks(source, form.tables(), sums, totals), max_rows)
     known = file.known()
     if has_sides and known.held is not None:
-        held = known.held
-        place = lambda row: f"request {held['request_id'][row]}"  # noqa: E731 - one short name for a place
-        raise_all([f"{source}, {mistake}" for mistake in segment_mistakes(held, **sides, place=place)])
-    about = {"source": "trace", "format": suffix.split(".")[1], "file": source.name, **totals}
+        ids = known.held["request_id"]
+        mistakes = segment_mistakes(known.held, **sides, place=lambda row: f"request {ids[row]}")
+        raise_all([f"{source}, {mistake}" for mistake in mistakes])
+    about = {"source": "trace", "format": form.suffix.split(".")[1], "file": source.name, **totals}
     # A larger stream's pieces are checked for their place and sum here; who plays it looks at the rest.
     is_checked = not has_sides or known.held is not None
-    return file.stream_of(known, about, duration_s or kept_s, is_checked, **sides)
+    return file.stream(known, about, duration_s or form.duration_s, is_checked, **sides)
 
 
 def suffix_of(path: Path) -> str:
@@ -111,6 +102,23 @@ def suffix_of(path: Path) -> str:
 def is_parquet(head: bytes) -> bool:
     """Whether a file that begins like this is Parquet, as it says of itself."""
     return head.startswith(b"PAR1")
+
+
+class _Form(NamedTuple):
+    """What a file says of itself: its form by suffix, its columns, how to go through its rows, the duration it keeps."""
+
+    suffix: str
+    names: list[str]
+    tables: Callable[[], Iterator[Table]]
+    duration_s: float | None
+
+
+def _form(source: Path) -> _Form:
+    suffix = next((suffix for suffix in SUFFIXES if source.name.endswith(suffix)), ".csv")
+    if suffix == ".parquet" or is_parquet(unpacked.head(source, 4)):
+        names, duration_s = stream_parquet.header(source)
+        return _Form(".parquet", names, partial(stream_parquet.tables, source), duration_s)
+    return _Form(suffix, stream_csv.header(source), partial(stream_csv.tables, source), None)
 
 
 class _RareColumns(Exception):

@@ -56,7 +56,7 @@ def read_log(
         left_out = f"{failures} lines ({share:.2%}) without {log.output} or without {log.input} are failures and left out"
         notes = [left_out, *notes]
     about = {"source": "trace", "format": log.name, "file": source.name, "start": start, "failures": failures}
-    return file.stream_of(known, {**about, **found, "notes": notes}, None, is_checked=True)
+    return file.stream(known, {**about, **found, "notes": notes})
 
 
 def check_columns(source: Path, names: list[str], needed: tuple[str, ...]) -> None:
