@@ -99,7 +99,7 @@ class Workload(Table):
     max_tokens: int | str | None = None
     repeated_items: float | None = None
     naive: Annotated[str, AfterValidator(_naive_or_none)] = "none"
-    burstiness: Annotated[float, Field(gt=0.0)] | None = None
+    burstiness: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "Workload":
