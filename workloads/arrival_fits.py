@@ -47,7 +47,7 @@ class ArrivalFits:
     def add(self, requests: np.ndarray, counts: GapCounts) -> None:
         """The next window: requests and gaps of each client known so far."""
         self._requests.append(requests)
-        self._block = _sum(self._block, counts)
+        self._block = self._block.plus(counts)
         several = np.flatnonzero(counts.gaps >= FEWEST)
         self._in_block.append((several, counts.of(several)))
         if len(self._requests) % BLOCK_WINDOWS == 0:
@@ -75,7 +75,7 @@ class ArrivalFits:
             differs = _differs(own, found, laws[place[clients]])
             self._window_laws.append((clients[differs], found[differs]))
         self._blocks.append((several, counts._replace(bins=counts.bins.astype(np.int32)), laws))
-        self._period = _sum(self._period, self._block)
+        self._period = self._period.plus(self._block)
         self._block, self._in_block = GapCounts.empty(len(self._block.gaps)), []
 
     def _laws(self, clients: int, windows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,16 +166,6 @@ def _report(count: np.ndarray, laws: np.ndarray, level: np.ndarray) -> dict[str,
         "beyond_bulk_frac": float(count[laws["cv"] > 1.1 * laws["bulk_cv"]].sum() / requests),
         "no_law_frac": float(count[~known].sum() / requests),
     }
-
-
-def _sum(counts: GapCounts, more: GapCounts) -> GapCounts:
-    """Of two counts, the second of as many clients or more."""
-    if len(counts.gaps) < len(more.gaps):
-        grown = GapCounts.empty(len(more.gaps))
-        grown.add(counts)
-        counts = grown
-    counts.add(more)
-    return counts
 
 
 def _grown(values: np.ndarray, size: int) -> np.ndarray:

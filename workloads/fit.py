@@ -7,7 +7,6 @@ near a pool comes to the one whose stream it was fitted to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from workloads.errors import WorkloadError
 from workloads.gap_counts import OwnClocks
 from workloads.length_fits import LengthFits
 from workloads.pool_data import PoolData
+from workloads.request_fields import lengths_of
 from workloads.stream import MODALITIES, NS_PER_S, Stream, check_stream
 
 MOST_CLIENTS: Final = 100_000
@@ -124,31 +124,3 @@ class _Pass:
                 f"the last window of {WINDOW_S:g} s has the requests of {covered:.0%} of it, and is played as a whole one"
             )
         return notes
-
-
-def lengths_of(rows: np.ndarray, items: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """What a pool's fields (fields.py) are in STREAM rows: name, the row that each value is of, values as a table keeps them.
-
-    A field that a row has none of is left out: no part of the answer thinks, no image is in the prompt.
-    """
-    every = np.arange(len(rows))
-    yield "output_tokens", every, rows["output_tokens"]
-    thinks = np.flatnonzero(rows["reason_tokens"])
-    if len(thinks):
-        share = rows["reason_tokens"][thinks] / rows["output_tokens"][thinks]
-        yield fields.REASON, thinks, 1 + np.rint(share * fields.REASON_PARTS).astype(np.int64)
-    if not len(items):
-        yield "input_tokens", every, rows["input_tokens"]
-        return
-    count = rows["items_count"].astype(np.int64)
-    owner = np.repeat(every, count)
-    own = items[np.arange(len(owner)) + np.repeat(rows["items_start"] - (np.cumsum(count) - count), count)]
-    of_items = np.bincount(owner, own["tokens"], len(rows)).astype(np.int64)
-    yield fields.TEXT, every, np.maximum(rows["input_tokens"] - of_items, 1)
-    for number, modality in enumerate(MODALITIES):
-        is_this = own["modality"] == number
-        many = np.bincount(owner[is_this], minlength=len(rows))
-        having = np.flatnonzero(many)
-        if len(having):
-            yield fields.count_of(modality), having, many[having] + 1
-            yield fields.tokens_of(modality), owner[is_this], np.maximum(own["tokens"][is_this], 1)

@@ -42,13 +42,22 @@ class GapCounts(NamedTuple):
         for column, more in zip(self, other, strict=True):
             column[: len(more)] += more
 
+    def plus(self, more: GapCounts) -> GapCounts:
+        """The sum of both, the other being of as many clients or more."""
+        total = self
+        if len(self.gaps) < len(more.gaps):
+            total = GapCounts.empty(len(more.gaps))
+            total.add(self)
+        total.add(more)
+        return total
+
     def of(self, clients: np.ndarray) -> GapCounts:
         """Of these clients alone."""
         return GapCounts(*(column[clients] for column in self))
 
     def cv(self) -> np.ndarray:
         """Sample CV of the gaps; 1 where there are fewer than two."""
-        mean_square = self.gaps * self.squares / np.maximum(self.total, 1e-300) ** 2
+        mean_square = self.gaps * self.squares / np.maximum(self.total, 1e-100) ** 2
         return np.where(self.gaps > 1, np.sqrt(np.maximum(mean_square - 1.0, 0.0)), 1.0)
 
 
