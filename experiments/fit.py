@@ -43,8 +43,9 @@ def _target(trace: str, out: Path, name: str | None, force: bool) -> Path:
         target = out
     else:
         target = out / f"{Path(trace).name.split('.')[0] if name is None else name}.npz"
-    if not _NAME.fullmatch(target.stem):
-        raise UserError(f"--name {target.stem[:40]!r}: expected up to 64 letters, digits, '.', '_' or '-'")
+    named = target.stem if name is None else name
+    if not _NAME.fullmatch(named):
+        raise UserError(f"--name {named[:40]!r}: expected up to 64 letters, digits, '.', '_' or '-'")
     if not target.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {target.parent}")
     if target.exists() and not force:
