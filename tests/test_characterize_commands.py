@@ -84,7 +84,7 @@ def test_figures_and_json_are_there_whole_or_not_at_all(trace, tmp_path, capsys)
     ]
     assert "trace.csv against deepseek-r1" in told and "gamma" in told
     pictures = {path.stem for path in out.glob("*.png")}
-    assert pictures == {"over_time", "gaps", "lengths", "clients", "top_clients", "correlation"}
+    assert pictures == {"over_time", "gaps", "lengths", "clients", "top_clients", "correlation", "reasoning"}
     for path in out.glob("*.png"):
         assert imread(path).std() > 0.05
     with pytest.raises(UserError, match="--force"):

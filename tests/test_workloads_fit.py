@@ -76,7 +76,8 @@ def test_a_pool_is_recovered_from_a_day_of_its_own_stream(moving):
     assert np.abs(cv / pool.cv[:, 0] - 1.0).max() < 0.05
     for name, table in pool.lengths.items():
         for client in range(len(LAWS)):
-            found = quantiles(fitted.lengths[name], int(fitted.length_row[client, 1]))
+            busiest = fitted.count[client].reshape(4, 36).sum(axis=1).argmax()
+            found = quantiles(fitted.lengths[name], int(fitted.length_row[client, busiest]))
             assert np.all(np.abs(found - quantiles(table, client)) <= np.maximum(0.02 * found, 1.0))
 
 
@@ -254,7 +255,7 @@ def test_a_fitted_pool_survives_its_file(tmp_path):
     fitted = fit(compose(synthetic(300.0, moving=False, windows=36), 0, "6h"))
     write_pool(fitted, tmp_path / "x.npz", fitted.provenance)
     again = read_pool(tmp_path / "x.npz")
-    assert np.array_equal(again.count, fitted.count) and np.allclose(again.cv, fitted.cv, rtol=0.003)
+    assert np.array_equal(again.count, fitted.count) and np.allclose(again.cv, fitted.cv, rtol=0.006)
     assert again.provenance["grades"] == {"arrivals": "fitted", "lengths": "fitted"}
 
 

@@ -16,16 +16,15 @@ from typing import Any, Final
 import numpy as np
 
 from workloads.arrival_models import weibull_gap
-from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, WINDOW_S, gap_cv, weibull_shape
+from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, gap_cv, weibull_shape
 from workloads.gap_counts import GapCounts
 from workloads.gap_laws import fit_laws, log_likelihood, shape_of, spread_of_cv
-from workloads.lengths import BLOCK_S
+from workloads.pool_data import BLOCK_WINDOWS
 
 FEWEST: Final = 30  # gaps that may have a law of their own: a CV known to some 15 %
 FEWEST_ERRORS: Final = 3.0
 LEAST_DIFFERENCE: Final = 0.03  # in a CV: what is nearer is the same
 LIKELIHOOD_RATIO: Final = 12.0  # twice the logarithm: two parameters more reach it in one case of 400
-BLOCK_WINDOWS: Final = round(BLOCK_S / WINDOW_S)
 CVS: Final = (0.02, 1000.0)
 LEVELS: Final = ("window", "block", "period")
 

@@ -12,13 +12,13 @@ from typing import Final
 import numpy as np
 
 from workloads import fields
-from workloads.arrival_fits import BLOCK_WINDOWS, ArrivalFits
+from workloads.arrival_fits import ArrivalFits
 from workloads.arrivals import WINDOW_S
 from workloads.client_places import ClientPlaces
 from workloads.errors import WorkloadError
 from workloads.gap_counts import OwnClocks
 from workloads.length_fits import LengthFits
-from workloads.pool_data import PoolData
+from workloads.pool_data import BLOCK_WINDOWS, PoolData
 from workloads.request_fields import lengths_of
 from workloads.stream import MODALITIES, NS_PER_S, Stream, check_stream
 
