@@ -20,6 +20,7 @@ from experiments.report.words import number
 
 Characters = Mapping[str, dict[str, Any]]
 COLOURS: Final = (PER_CLIENT, NAIVE[0])
+WIDTHS: Final = (2.8, 1.4)  # the first is seen under the second where they are alike
 LAW_COLOURS: Final = (DARK, GOOD, NAIVE[2])
 TOP_COLOURS: Final = (PER_CLIENT, NAIVE[0], GOOD, NAIVE[2])
 _LENGTHS: Final = {
@@ -72,7 +73,13 @@ def gaps(characters: Characters) -> Figure | None:
     for index, (name, of) in enumerate(kept.items()):
         x, y = np.array(of["s"])[:-1], np.array(of["cumulative_frac"])[:-1]  # beyond the longest there are none
         for axes, heights in ((below, y), (above, 1.0 - y)):
-            axes.plot(1e3 * x, heights, color=COLOURS[index], linewidth=2.4, label=f"{label(name, 30)}, CV {number(of['cv'])}")
+            axes.plot(
+                1e3 * x,
+                heights,
+                color=COLOURS[index],
+                linewidth=WIDTHS[index],
+                label=f"{label(name, 30)}, CV {number(of['cv'])}",
+            )
     of = next(iter(kept.values()))
     x = np.geomspace(1e-3 * of["mean_s"], max(of["s"]), 300)
     for colour, (law, told) in zip(LAW_COLOURS, of["laws"].items()):
@@ -100,7 +107,9 @@ def lengths(characters: Characters) -> Figure | None:
             if told is None:
                 continue
             first = first or told
-            axes.plot(told["value"], told["cumulative_frac"], color=COLOURS[index], linewidth=2.4, label=label(name, 30))
+            axes.plot(
+                told["value"], told["cumulative_frac"], color=COLOURS[index], linewidth=WIDTHS[index], label=label(name, 30)
+            )
         x = np.geomspace(1.0, max(first["max"], 10), 400)
         for colour, law in zip(LAW_COLOURS, laws):
             fitted = first["laws"][law]
@@ -206,7 +215,7 @@ def reasoning(characters: Characters) -> Figure | None:
     for index, (name, of) in enumerate(kept.items()):
         heights = np.array(of["histogram_frac"])
         edges = np.linspace(0.0, 1.0, len(heights) + 1)
-        text = f"{label(name, 30)}, {of['reason_share_frac']:.0%} of all tokens"
+        text = f"{label(name, 30)}, {of['reason_share_frac']:.0%} of answer tokens"
         axes.stairs(heights, edges, color=COLOURS[index], fill=index == 0, alpha=0.45 if index == 0 else 1.0, label=text)
     axes.set_xlabel("part of the answer that thinks")
     axes.set_ylabel("share of requests")

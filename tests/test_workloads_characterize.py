@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from workloads import ClientPool, Stream, WorkloadError, compose, conversations, naive
 from workloads.characterize import characterize, differences
+from workloads.characterize.differences import ks_of_two
 from workloads.characterize.numbers import quantiles, spearman
 from workloads.gap_fits import fit_gaps, ks_of
 from workloads.hashed_sample import HashedSample
@@ -134,6 +135,32 @@ def test_poisson_counts_have_dispersion_one_and_gaps_a_cv_of_one():
     )
     assert np.mean(told["over_time"]["cv"]) == pytest.approx(1.0, abs=0.02)
     assert told["gaps"]["busiest"]["count"] > 20 * 1200
+
+
+@given(st.lists(st.integers(0, 1299), min_size=2, max_size=40))
+@settings(max_examples=30)
+def test_counts_and_gaps_are_those_of_the_whole_stream(seconds):
+    arrival_s = np.sort(np.array(seconds) + 0.5)
+    told = characterize(stream_of(arrival_s, 1310.0))
+    for span in (1, 10):
+        counts = np.bincount((arrival_s // span).astype(int), minlength=1310 // span)
+        assert told["dispersion"][f"{span}s"] == pytest.approx(counts.var(ddof=1) / counts.mean())
+    gaps_s = np.maximum(np.diff(arrival_s), 1e-9)
+    assert max(told["gaps"]["s"]) == pytest.approx(gaps_s.max(), rel=0.02)
+    shares = np.diff(told["gaps"]["cumulative_frac"], prepend=0.0)
+    assert np.dot(np.log(told["gaps"]["s"]), shares) == pytest.approx(np.log(gaps_s).mean(), abs=0.02)
+
+
+cdfs = st.lists(st.integers(0, 9), min_size=1, max_size=12)
+
+
+@given(cdfs, cdfs)
+def test_two_sample_ks_is_the_largest_difference_of_shares(ours, theirs):
+    def curve(values):
+        return {"value": sorted(set(values)), "cumulative_frac": [np.mean(np.array(values) <= v) for v in sorted(set(values))]}
+
+    expected = max(abs(np.mean(np.array(ours) <= x) - np.mean(np.array(theirs) <= x)) for x in range(10))
+    assert ks_of_two(curve(ours), curve(theirs), "value") == pytest.approx(expected)
 
 
 def test_the_busiest_twenty_minutes_are_found():

@@ -5,8 +5,9 @@ or a window's own from those of its block; so a steady client has one law known 
 FEWEST gaps say nothing of their own.
 
 CV: that of the fitted law where the sample's own lies within three standard errors of it, as a likelihood knows a law far
-better than the sample's second moment does, whose mean falls short by much in a small sample; else the sample's own. Where
-a CV is beyond its bulk's, one pause a window makes up for it (arrivals.pause_for_cv).
+better than the sample's second moment does, which falls short in a small sample; else, and where there were pauses, of
+which the law knows nothing, the sample's own. Where a CV is beyond its bulk's, one pause a window makes up for it
+(arrivals.pause_for_cv).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class ArrivalFits:
         clients = len(self._period.gaps)
         count = np.stack([_grown(requests, clients) for requests in self._requests], axis=1).astype(np.float64)
         laws, level = self._laws(clients, count.shape[1])
-        fitted = {"count": count, **_as_played(count, laws, level)}
+        fitted = {"count": count, **_as_played(count, laws)}
         return fitted, _report(count, laws, level)
 
     def _end_block(self) -> None:
@@ -101,7 +102,8 @@ def law_of(counts: GapCounts) -> np.ndarray:
     result["bulk_cv"], result["family"], result["ks"], result["gaps"] = laws.cv, laws.family, laws.ks, counts.gaps
     error = np.maximum(FEWEST_ERRORS * spread_of_cv(laws.family, laws.cv) / np.sqrt(counts.gaps), LEAST_DIFFERENCE)
     is_near = np.abs(np.log(np.maximum(sample_cv, CVS[0]) / laws.cv)) <= error
-    result["cv"] = np.clip(np.where(is_near, laws.cv, sample_cv), *CVS)
+    has_pauses = counts.bins.sum(axis=1) < counts.gaps
+    result["cv"] = np.clip(np.where(is_near & ~has_pauses, laws.cv, sample_cv), *CVS)
     return result
 
 
@@ -110,20 +112,21 @@ def _differs(counts: GapCounts, own: np.ndarray, wider: np.ndarray) -> np.ndarra
     gain = log_likelihood(counts.bins, own["family"], own["bulk_cv"]) - log_likelihood(
         counts.bins, wider["family"], wider["bulk_cv"]
     )
-    error = np.maximum(FEWEST_ERRORS * spread_of_cv(wider["family"], wider["cv"]) / np.sqrt(counts.gaps), LEAST_DIFFERENCE)
+    error = np.maximum(FEWEST_ERRORS * spread_of_cv(wider["family"], wider["bulk_cv"]) / np.sqrt(counts.gaps), LEAST_DIFFERENCE)
     return (2.0 * gain > LIKELIHOOD_RATIO) | (np.abs(np.log(own["cv"] / wider["cv"])) > error)
 
 
-def _as_played(count: np.ndarray, laws: np.ndarray, level: np.ndarray) -> dict[str, np.ndarray]:
+def _as_played(count: np.ndarray, laws: np.ndarray) -> dict[str, np.ndarray]:
     """`cv`, `family` and `shape` with which the pool's player comes nearest to the laws.
 
-    n gaps cannot have a CV above √(n - 1), and one near it would make them one burst: what a window has of a wider law is
-    held to half of that. A Gamma is played with all its CV in the gaps as far as the window's requests allow, a Weibull
-    with a pause; of a CV beyond the bulk's, the one is stored that leaves the bulk nearest to its own.
+    n gaps cannot have a CV above √(n - 1), and one near it would make them one burst: a window of fewer than FEWEST requests,
+    which has no say of its own in its law, is held to half of that. A Gamma is played with all its CV in the gaps as far as
+    the window's requests allow, a Weibull with a pause; of a CV beyond the bulk's, the one is stored that leaves the bulk
+    nearest to its own.
     """
     active = count > 0
     n, law = count[active], laws[active]
-    most = np.where(level[active] == LEVELS.index("window"), np.inf, np.maximum(0.5 * np.sqrt(np.maximum(n - 1.0, 0.0)), 1.0))
+    most = np.where(n < FEWEST, np.maximum(0.5 * np.sqrt(np.maximum(n - 1.0, 0.0)), 1.0), CVS[1])
     cv = np.minimum(law["cv"], most)
     bulk_cv = np.minimum(law["bulk_cv"], cv)
     family = np.where(law["family"] == WEIBULL, WEIBULL, GAMMA).astype(np.int8)
