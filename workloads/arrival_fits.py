@@ -30,7 +30,7 @@ CVS: Final = (0.02, 1000.0)
 LEVELS: Final = ("window", "block", "period")
 
 # How a client's gaps come: the CV of all, pauses included; CV and family of the bulk; distance to the law; of how many gaps.
-LAW: Final = np.dtype([("cv", "f8"), ("bulk_cv", "f8"), ("family", "i1"), ("ks", "f8"), ("gaps", "i8")])
+LAW: Final = np.dtype([("cv", "f4"), ("bulk_cv", "f4"), ("family", "i1"), ("ks", "f4"), ("gaps", "i4")])
 _PLAIN: Final = np.array((1.0, 1.0, EXPONENTIAL, 0.0, 0), LAW)
 
 
@@ -127,7 +127,7 @@ def _as_played(count: np.ndarray, laws: np.ndarray) -> dict[str, np.ndarray]:
     active = count > 0
     n, law = count[active], laws[active]
     most = np.where(n < FEWEST, np.maximum(0.5 * np.sqrt(np.maximum(n - 1.0, 0.0)), 1.0), CVS[1])
-    cv = np.minimum(law["cv"], most)
+    cv = np.minimum(law["cv"].astype(np.float64), most)
     bulk_cv = np.minimum(law["bulk_cv"], cv)
     family = np.where(law["family"] == WEIBULL, WEIBULL, GAMMA).astype(np.int8)
     lacks = np.flatnonzero((family == GAMMA) & (cv > bulk_cv * (1.0 + LEAST_DIFFERENCE)))
