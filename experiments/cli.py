@@ -190,9 +190,7 @@ def workload_generate(
     seed: Annotated[int, typer.Option(help="The seed.")] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A key of [workload] or [clients], such as clients.top=5."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [workload] or [clients], such as clients.top=5."),
     ] = None,
     format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
@@ -217,6 +215,39 @@ def workload_convert(
     from experiments.convert import convert
 
     convert(source, target, to, force, of, dejitter)
+
+
+@workload_app.command("fit")
+def workload_fit(
+    trace: Annotated[str, typer.Argument(help="A trace in any format that is read, or a pool, whose own traffic is fitted.")],
+    out: Annotated[Path, typer.Option(help="A new .npz, or the folder for NAME.npz.")],
+    name: Annotated[str | None, typer.Option(help="Name of the pool; the file's own if not said.")] = None,
+    max_clients: Annotated[int, typer.Option(help="Clients told apart; all later ones become one.")] = 10_000,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Learn a client pool from a trace."""
+    from experiments.fit import fit_trace
+
+    fit_trace(trace, out, name, max_clients, force)
+
+
+@workload_app.command("characterize")
+def workload_characterize(
+    source: Annotated[str, typer.Argument(help="A trace, a shipped pool, a pool's file, or a path to ServeGen data.")],
+    against: Annotated[str | None, typer.Option(help="Another source to stand beside it.")] = None,
+    out_dir: Annotated[Path | None, typer.Option(help="A new folder for the pictures and characterize.json.")] = None,
+    start: Annotated[str | None, typer.Option(help="Of a pool: in its own clock, such as 20h.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a pool: such as 6h; all of its data if not said.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Of a pool: mean requests/s in all.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Of a pool: a factor on every client's rate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a pool: the seed.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+) -> None:
+    """Rate, burstiness, lengths, clients, turns and items of a source, in numbers and pictures."""
+    from experiments.characterize import characterize_source
+    from experiments.sources import Part
+
+    characterize_source(source, against, out_dir, Part(start, duration, rate, scale, seed), None, force)
 
 
 @profiles_app.command("list")
