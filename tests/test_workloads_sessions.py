@@ -209,17 +209,15 @@ def test_new_tokens_of_mooncake_have_its_quantiles():
     assert tokens.min() == 1
 
 
-@pytest.mark.parametrize("itt", ITT)
-def test_a_run_has_its_rate_from_the_first_second_to_the_last(itt):
-    """Requests of its first, middle and last ten minutes, over 12 seeds; half a percent begins before the lead-in."""
-    counts = [
-        [len(rows) for rows in sessions(steady_pool(), "5h", "30min", rate=3.0, seed=seed,
-                                        conversation=ConversationModel.preset("chat", itt)).windows(600.0)]
-        for seed in range(12)
-    ]  # fmt: skip
-    for part in np.array(counts).T:
-        assert abs(part.mean() - 1800) < 4 * part.std() / np.sqrt(len(part)) + 9
-        assert part.std() < 110  # so that the bound means something: 5 %
+@pytest.mark.parametrize(("itt", "rate_rps", "seeds"), [("servegen", 30.0, 12), ("burstgpt", 6.0, 8)])
+def test_a_run_has_its_rate_from_the_first_second_to_the_last(itt, rate_rps, seeds):
+    """Requests of its first, middle and last ten minutes; half a percent are of conversations from before the lead-in."""
+    model = ConversationModel.preset("chat", itt)
+    streams = [sessions(steady_pool(), "5h", "30min", rate=rate_rps, seed=k, conversation=model) for k in range(seeds)]
+    counts = np.array([[len(rows) for rows in stream.windows(600.0)] for stream in streams]) / (600 * rate_rps)
+    for part in counts.T:
+        assert abs(part.mean() - 1.0) < 4 * part.std() / np.sqrt(seeds) + 0.005
+    assert abs(counts.mean() - 1.0) < 0.03 * np.sqrt(6.0 / rate_rps)  # more than four times what 20 or 9 parts spread by
 
 
 @pytest.mark.parametrize("itt", ITT)
