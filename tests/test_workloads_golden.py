@@ -48,22 +48,22 @@ def odd_pool() -> PoolData:
 
 POOLS = {"odd": odd_pool, "deepseek-r1": lambda: ClientPool.load("deepseek-r1"), "m-mid": lambda: ClientPool.load("m-mid")}
 GOLDEN = [  # pool, start, duration, seed, what else; requests, first 16 digits of sha256
-    ("odd", 0, "13h", 1, {}, 206_609, "e94cd459901ba0ac"),
-    ("odd", 599.9999999, 30_000, 2**70, {"rate": 2.0}, 60_037, "9e04ae5f32f292b4"),
-    ("odd", 3000, 1200, 4, {"scale": 400.0, "clients": [2, 11, 38]}, 299_649, "f1235d08fcc22223"),
-    ("odd", 29_000, 1000, 5, {"scale": 5.0}, 25_575, "7fa02a3b853480dd"),
-    ("deepseek-r1", "20h", "30min", 3, {"scale": 0.2}, 7_182, "83b43f02db131dbb"),
-    ("deepseek-r1", 0, "1d", 1, {"rate": 0.5}, 43_606, "e265bd3bf75152f3"),
-    ("deepseek-r1", "8h", "2h", 5, {"rate": 12}, 86_380, "40729c1e4efb0ce5"),
-    ("deepseek-r1", 71_234.5, 1777.7, 2**63, {"scale": 2}, 55_545, "9c062b7b190b1a3f"),
-    ("deepseek-r1", 0, "1d", 9, {"clients": [35, 63, 0]}, 408_074, "018c3cfc80e4c012"),
-    ("deepseek-r1", "9h", "10min", 11, {"rate": 300.0}, 180_406, "5875460f350fecad"),
-    ("m-mid", "50h", "20min", 1, {"rate": 100}, 122_659, "e3c8f43ffbbb9e9a"),
-    ("m-mid", 312_000, "1h", 2, {"rate": 5}, 18_030, "2470b65313b7806d"),
-    ("m-mid", "3d", "3h", 8, {"rate": 4.0}, 42_698, "ed016dfcb53bde35"),
-    ("m-mid", 190_000, 100, 6, {}, 68_968, "b994a2479c0517b4"),
+    ("odd", 0, "13h", 1, {}, 206_609, "fba0175f2a0d0887"),
+    ("odd", 599.9999999, 30_000, 2**70, {"rate": 2.0}, 60_037, "458adb8d1d19bdf1"),
+    ("odd", 3000, 1200, 4, {"scale": 400.0, "clients": [2, 11, 38]}, 299_649, "1d74f65aaa13d816"),
+    ("odd", 29_000, 1000, 5, {"scale": 5.0}, 25_575, "10a0a0501fd3f9b0"),
+    ("deepseek-r1", "20h", "30min", 3, {"scale": 0.2}, 7_184, "cd5738a82fd46d5d"),
+    ("deepseek-r1", 0, "1d", 1, {"rate": 0.5}, 43_646, "14f17c535dd1d81c"),
+    ("deepseek-r1", "8h", "2h", 5, {"rate": 12}, 86_381, "8efc55f38ceda315"),
+    ("deepseek-r1", 71_234.5, 1777.7, 2**63, {"scale": 2}, 55_545, "26728a981dfc787b"),
+    ("deepseek-r1", 0, "1d", 9, {"clients": [35, 63, 0]}, 408_237, "73b67345a7098ab3"),
+    ("deepseek-r1", "9h", "10min", 11, {"rate": 300.0}, 180_409, "1db45e8737fde4b6"),
+    ("m-mid", "50h", "20min", 1, {"rate": 100}, 120_492, "ff82bf8f37476b7f"),
+    ("m-mid", 312_000, "1h", 2, {"rate": 5}, 18_047, "4ea0cd6caa01eae0"),
+    ("m-mid", "3d", "3h", 8, {"rate": 4.0}, 43_248, "d9391be1b2c28d92"),
+    ("m-mid", 190_000, 100, 6, {}, 104_291, "e03e53fceb5128dd"),
 ]
-NAIVE = [("poisson", "49b7c4a2a2b20ebd"), ("n_hour", "97e860a45716f09b")]
+NAIVE = [("poisson", "1f23600969e68026"), ("n_hour", "50f25f781fdcc750")]
 
 
 FIRST_COLUMNS = np.dtype([(name, STREAM[name]) for name in STREAM.names or () if name != "reason_tokens"])

@@ -20,13 +20,15 @@ from tests import naive_workloads as twins
 from workloads import ClientPool, WorkloadError, check_stream, compiled, compose, kernels_warm, numerics, walk, warm_kernels
 from workloads.arrival_models import MODELS
 from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, gap_cv
+from workloads.fields import LENGTHS
 from workloads.jit import is_plain, plain
-from workloads.lengths import FIELDS, PROBABILITIES, LengthTable
+from workloads.lengths import PROBABILITIES, LengthTable
 from workloads.numerics import Purpose, uniforms
 from workloads.players import FLOW, WINDOW_NS, Composition, Players
 from workloads.pool_data import PoolData
 from workloads.renewal import Renewals
 from workloads.stream import STREAM, new_rows
+from workloads.traffic_model import RATES, TrafficModel
 
 PLAIN = plain("workloads.kernels")
 MODULES = [PLAIN] if is_plain("workloads.kernels") else [PLAIN, compiled.kernels]
@@ -74,13 +76,14 @@ def compositions(draw: st.DrawFn) -> Composition:
         name="random", client_ids=np.sort(rng.choice(100, clients, replace=False)), count=count, family=family.astype(np.int8),
         cv=gap_cv(family, gap_shape) * np.where(rng.random(shape) < 0.5, 1.0 + 3.0 * rng.random(shape), 1.0),
         shape=np.where(family == EXPONENTIAL, 1.0, gap_shape),
-        length_row=np.arange(clients, dtype=np.int32)[:, None], lengths={name: sketches(rng, clients) for name in FIELDS},
+        length_row=np.arange(clients, dtype=np.int32)[:, None], lengths={name: sketches(rng, clients) for name in LENGTHS},
         max_output_tokens=7, absent_ids=(), absent_count=np.zeros(windows), gap=np.zeros(windows, bool),
     )  # fmt: skip
     start_s = draw(st.floats(0.0, 600.0 * windows - 1.0))
     duration_s = draw(st.floats(0.5, 600.0 * (windows + 2) - start_s))
     scale, seed, arrivals = draw(st.sampled_from([0.2, 1.0, 3.0])), draw(st.integers(0)), draw(st.sampled_from(list(MODELS)))
-    return Composition(pool, np.arange(clients), scale, start_s, duration_s, seed, arrivals, draw(st.booleans()))
+    model = TrafficModel(arrivals, draw(st.sampled_from(RATES)))
+    return Composition(pool, np.arange(clients), scale, start_s, duration_s, seed, model)
 
 
 def sketches(rng: np.random.Generator, rows: int) -> LengthTable:
@@ -244,7 +247,7 @@ def test_rows_have_what_their_event_says(kernels: ModuleType) -> None:
 def test_room_that_is_short_grows_and_loses_nothing(kernels: ModuleType) -> None:
     """Gaps of CV 14 come in bursts of dozens, where a piece of 4 rows in the mean has room for 8."""
     burst = {"count": np.full((3, 1), 300.0), "shape": np.full((3, 1), 0.005), "family": np.full((3, 1), GAMMA, np.int8)}
-    composition = Composition(pool_of(3, 1, **burst), np.arange(3), 1.0, 0.0, 600.0, 4, "published")
+    composition = Composition(pool_of(3, 1, **burst), np.arange(3), 1.0, 0.0, 600.0, 4, TrafficModel("published"))
     with played_by(kernels, 4):
         blocks = list(compiled.blocks(Players(composition)))
     assert max(map(len, blocks)) > 32
@@ -255,7 +258,7 @@ def pool_of(clients: int, windows: int, **columns: Any) -> PoolData:
     shape, rng = (clients, windows), np.random.default_rng(1)
     return PoolData(
         name="few", client_ids=np.arange(clients), cv=np.ones(shape),
-        length_row=np.zeros(shape, np.int32), lengths={name: sketches(rng, 1) for name in FIELDS},
+        length_row=np.zeros(shape, np.int32), lengths={name: sketches(rng, 1) for name in LENGTHS},
         max_output_tokens=7, absent_ids=(), absent_count=np.zeros(windows), gap=np.zeros(windows, bool), **columns,
     )  # fmt: skip
 

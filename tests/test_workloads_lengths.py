@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from workloads.lengths import PROBABILITIES, LengthTable, sketch_knots
+from workloads.lengths import COARSE_STEP, PROBABILITIES, LengthTable, filled_in, sketch_knots
 
 
 def geometric(mean: float, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +28,8 @@ def table_of(values: np.ndarray, probabilities: np.ndarray) -> LengthTable:
 
 
 def test_knots_stand_at_normal_probabilities() -> None:
-    expected = special.ndtr(np.linspace(-3, 3, 33))
-    assert PROBABILITIES[1:-1] == pytest.approx(expected[1:-1], rel=1e-14)
+    expected = special.ndtr(np.linspace(-3, 3, 97))
+    assert PROBABILITIES[1:-1] == pytest.approx(expected[1:-1], rel=1e-11)
     assert (PROBABILITIES[0], PROBABILITIES[-1]) == (0.0, 1.0)
 
 
@@ -45,7 +45,18 @@ def test_samples_rise_with_the_uniform_and_stay_in_the_support(pmf, uniforms) ->
 @settings(max_examples=100, deadline=None)
 def test_knots_rise_from_the_least_to_the_largest_value(pmf) -> None:
     knots = sketch_knots(*pmf)
-    assert np.all(np.diff(knots) >= 0) and knots[0] == pmf[0][0] and knots[-1] == pmf[0][-1]
+    assert np.all(np.diff(knots) >= 0) and np.rint(knots[0]) == pmf[0][0] and np.rint(knots[-1]) == pmf[0][-1]
+
+
+@given(pmfs())
+@settings(max_examples=50, deadline=None)
+def test_a_coarse_sketch_is_the_same_curve_through_every_third_knot(pmf) -> None:
+    knots = sketch_knots(*pmf)[None, :]
+    whole = filled_in(knots[:, ::COARSE_STEP])
+    assert np.array_equal(whole[:, ::COARSE_STEP], knots[:, ::COARSE_STEP]) and np.all(np.diff(whole) >= -1e-9)
+    logs = np.log(whole[0, :4] + 1.0)
+    slopes = np.diff(logs) / np.diff(PROBABILITIES[:4])
+    assert slopes == pytest.approx(slopes[0], rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize(("mean", "most"), [(300.0, 30_000), (20.0, 1000), (3000.0, 30_000)])

@@ -119,7 +119,8 @@ def test_imputed_clients_borrow_lengths_and_are_marked(tmp_path: Path) -> None:
     assert pool.imputed_ids == (2,) and pool.absent_ids == ()
     assert [c.imputed for c in pool.clients] == [False, False, True]
     assert pool.length_row[2].tolist() == pool.length_row[1].tolist()  # client 1 is the nearer in rate
-    assert "1 clients have imputed lengths" in compose(pool, duration="1h", scale=1.0).description["notes"]
+    notes = compose(pool, duration="1h", scale=1.0).description["notes"]
+    assert "1 clients, with 50.0% of the span's requests, have imputed lengths: those of similar clients" in notes
 
 
 def test_windows_without_any_client_are_gaps(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from workloads import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream, parse_duration_s
 from workloads.stream import new_rows, stream_mistakes
 from workloads.stream_file import load, save
-from workloads.stream_table import COLUMNS
+from workloads.stream_table import KNOWN
 
 NS = 10**9
 
@@ -161,7 +161,7 @@ def test_optional_columns_have_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "empty; expected a line of column names"),
+        ("", "empty, or not readable as CSV; expected a line of column names"),
         ("arrival_s,input_tokens,output_tokens\n", "no requests"),
         ("arrival_s,input_tokens\n1,1\n", "column 'output_tokens' is missing"),
         ("arival_s,input_tokens,output_tokens\n1,1,1\n", "nearest: arrival_s"),
@@ -196,7 +196,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
         text_file(tmp_path, "arrival_s,input_tokens,output_tokens\n1,1,1\n2,1,1\n"), max_rows=1
     )
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"arrival_s,input_tokens,output_tokens\n" + b"1,1,1\n" * 999)[:-9])
-    assert "not readable as CSV" in refusal(tmp_path / "cut.csv.gz")
+    assert "cut.csv.gz: not readable: Compressed file ended" in refusal(tmp_path / "cut.csv.gz")
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
     assert "not readable as CSV" in refusal(tmp_path / "x.csv")
     pytest.importorskip("pyarrow")
@@ -220,8 +220,8 @@ def test_parquet_without_pyarrow_is_refused_by_name(tmp_path: Path, monkeypatch:
 
 
 def test_the_documentation_names_every_column() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "workloads.md").read_text()
-    assert [name for name in COLUMNS if f"`{name}`" not in text] == []
+    text = (Path(__file__).parents[1] / "docs" / "traces.md").read_text()
+    assert [name for name in KNOWN if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from workloads import WorkloadError, check_segments, check_stream, read_trace
-from workloads.stream_file import save
-from workloads.traces import READERS, mooncake
-from workloads.traces.grid import grid_notes, tick_ns
+from workloads.coarse_clock import grid_notes, tick_ns
+from workloads.traces import mooncake
 
 MS = 10**6
 
@@ -123,7 +122,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.jsonl")
     assert "no requests in it" in refusal(trace(tmp_path))
     (tmp_path / "packed.jsonl").write_bytes(b"\x1f\x8b\xff\xff\n")
-    assert "line 1: not a JSON object" in refusal(tmp_path / "packed.jsonl")
+    assert "packed.jsonl: not readable" in refusal(tmp_path / "packed.jsonl")
 
 
 @given(st.lists(st.binary(max_size=60) | st.builds(lambda v: json.dumps(v).encode(), st.builds(request, *[st.integers()] * 3))))
@@ -135,22 +134,6 @@ def test_no_file_does_worse_than_a_refusal(tmp_path_factory, lines):
         check_stream(mooncake.read(path).collect())
     except WorkloadError as error:
         assert "any.jsonl" in str(error)
-
-
-def test_the_name_of_a_file_picks_its_reader(tmp_path):
-    rows = mooncake.read(trace(tmp_path, request(3, 1024), request(5, 600))).collect()
-    for suffix in READERS:
-        if suffix == ".jsonl":
-            continue
-        if suffix == ".parquet":
-            pytest.importorskip("pyarrow")
-        save(mooncake.read(tmp_path / "trace.jsonl"), tmp_path / f"own{suffix}", drop_segments=True)
-        read = read_trace(tmp_path / f"own{suffix}").collect()
-        assert all(np.array_equal(read[name], rows[name]) for name in ("arrival_ns", "input_tokens", "output_tokens"))
-    with pytest.raises(
-        WorkloadError, match=r"a\.xlsx: expected a name that ends in one of \.jsonl, \.csv, \.csv\.gz, \.parquet"
-    ):
-        read_trace(tmp_path / "a.xlsx")
 
 
 @given(st.integers(10, 10_000), st.integers(0, 2**32), st.integers(12, 200))
@@ -169,6 +152,29 @@ def test_random_arrivals_and_steady_ones_show_no_coarse_clock(seed, count, gap_m
     assert tick_ns(arrivals) is None and grid_notes(arrivals) == []
     assert tick_ns(arrivals // MS * MS) is None  # whole milliseconds, as the format has them, are fine
     assert tick_ns(np.arange(count) * gap_ms * MS) is None
+
+
+@given(st.integers(20, 5000), st.integers(0, 2**32), st.integers(12, 60))
+def test_dejitter_spreads_arrivals_over_the_tick_after_their_own(tmp_path_factory, tick_ms, seed, count):
+    rng = np.random.default_rng(seed)
+    ticks = np.sort(np.concatenate([np.arange(count), rng.integers(0, count, 9 * count)])) * tick_ms
+    path = trace(tmp_path_factory.mktemp("traces"), *(request(int(at)) for at in ticks))
+    spread = read_trace(path, dejitter=True)
+    rows = spread.collect()
+    check_stream(rows)
+    check_segments(rows, spread.segments, spread.items)
+    shift_ns = rows["arrival_ns"] - ticks[rows["request_id"]] * MS
+    assert shift_ns.min() >= 0 and shift_ns.max() < tick_ms * MS and tick_ns(rows["arrival_ns"]) is None
+    expected = (np.arange(len(ticks)) + 0.5) / len(ticks)  # Kolmogorov's distance, at one in a million
+    assert np.max(np.abs(np.sort(shift_ns) / (tick_ms * MS) - expected)) < 2.8 / np.sqrt(len(ticks))
+    assert "spread evenly over each tick" in spread.description["notes"][0] and len(spread.description["notes"]) == 1
+    assert np.array_equal(read_trace(path, dejitter=True).collect(), rows)
+
+
+def test_dejitter_where_the_clock_is_fine_is_refused(tmp_path):
+    path = trace(tmp_path, *(request(at * at) for at in range(30)))
+    with pytest.raises(WorkloadError, match="the trace's clock is not coarse; leave the option out"):
+        read_trace(path, dejitter=True)
 
 
 def share_seen_before(stream):
@@ -196,3 +202,26 @@ def test_the_published_conversations_lie_on_a_grid_of_three_seconds_and_the_synt
     assert about["requests"] == 12_031 and "every 3 s and 10.2 requests share each instant" in about["notes"][0]
     about = read_trace(SHARED / "traces" / "mooncake_synthetic_trace.jsonl").description
     assert about["requests"] == 3993 and about["notes"] == []
+
+
+PUBLISHED = {  # requests; mean, p50, p99 of input and of output tokens; CV of the gaps
+    "AzureLLMInferenceTrace_conv.csv": (19_366, (1155, 1020, 4142), (211, 129, 601), 1.09),
+    "AzureLLMInferenceTrace_code.csv": (8819, (2048, 1469, 7436), (28, 13, 251), 13.2),
+    "mooncake_conversation_trace.jsonl": (12_031, (12_035, 6909, 85_400), (343, 350, 1119), 3.03),
+    "mooncake_synthetic_trace.jsonl": (3993, (15_325, 11_587, 66_456), (149, 69, 768), 1.01),
+}
+
+
+@needs_shared
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_traces_have_their_known_statistics(name):
+    requests, *lengths, cv = PUBLISHED[name]
+    stream = read_trace(SHARED / "traces" / name)
+    rows = stream.collect()
+    check_stream(rows)
+    assert len(rows) == requests == stream.description["requests"]
+    for column, known in zip(("input_tokens", "output_tokens"), lengths, strict=True):
+        found = (rows[column].mean(), *np.percentile(rows[column], [50, 99]))
+        assert [round(value) for value in found] == pytest.approx(known, abs=1)
+    gaps = np.diff(rows["arrival_ns"])
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.005)

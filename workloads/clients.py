@@ -16,6 +16,7 @@ from workloads.arrivals import WINDOW_S
 from workloads.describe import describe
 from workloads.errors import WorkloadError, nearest
 from workloads.pool_data import PoolData
+from workloads.selection import published, replicate, resample, select
 
 POOLS = Path(__file__).parent / "pools"
 MISSING = ("drop", "impute")
@@ -63,6 +64,22 @@ class ClientPool(PoolData):
             Client(int(number), self.count[index] / WINDOW_S, int(number) in self.imputed_ids)
             for index, number in enumerate(self.client_ids)
         ]
+
+    def published(self) -> ClientPool:
+        """The pool without clients whose lengths are borrowed."""
+        return published(self)
+
+    def select(self, **ranges: Any) -> list[int]:
+        """Numbers of the clients within ranges of rate, CV, lengths and time, for `compose(clients=…)`: selection.select."""
+        return select(self, **ranges)
+
+    def replicate(self, copies: int, spread_blocks: int = 0, seed: int = 1) -> ClientPool:
+        """So many independent copies of every client: selection.replicate."""
+        return replicate(self, copies, spread_blocks, seed)
+
+    def resample(self, clients: int, seed: int = 1) -> ClientPool:
+        """So many clients drawn with replacement: selection.resample."""
+        return resample(self, clients, seed)
 
     def describe(self) -> dict[str, Any]:
         """Plain values that characterise the pool: who, how much, how long, what is missing, from where."""

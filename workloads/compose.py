@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from workloads.arrivals import WINDOW_S
+from workloads.details import Detailed, Details
 from workloads.errors import WorkloadError, raise_all
 from workloads.jit import is_plain
 from workloads.players import Composition, Players
 from workloads.pool_data import PoolData
 from workloads.stream import Stream
 from workloads.stream_table import LONGEST_S
+from workloads.traffic_model import TrafficModel
 from workloads.units import parse_duration_s
 
 # A stream of few requests is through before numba has started; for one of many its compiler pays at once (docs/speed.md).
@@ -36,13 +40,13 @@ def compose(
     scale: float | None = None,
     seed: int = 1,
     clients: Sequence[int] | None = None,
+    model: TrafficModel = TrafficModel(),  # noqa: B008  (frozen)
 ) -> Stream:
     """The pool's traffic from `start` (its own clock) for `duration`, as a stream.
 
     `rate` is the mean of the total in requests/s over the span of the clients used; `scale`, in its place, a factor on every
-    client's rate; neither means the source's own. `clients` are client numbers; none means all. Raises WorkloadError for
-    settings that cannot be.
-    max_tokens of every request is the longest answer published for the pool.
+    client's rate; neither means the source's own. `clients` are client numbers; none means all. `model` decides what the data
+    leave open. Past the end of the data their days come again. Raises WorkloadError for settings that cannot be.
     """
     start_s, duration_s = parse_duration_s(start, "start"), parse_duration_s(duration)
     _check_span(pool, start_s, duration_s)
@@ -51,9 +55,28 @@ def compose(
     if native_rps <= 0.0:
         raise WorkloadError(f"pool {pool.name}: its clients send nothing between {start_s:g} s and {start_s + duration_s:g} s")
     factor = _factor(rate, scale, native_rps)
-    composition = Composition(pool, chosen, factor, start_s, duration_s, _checked_seed(seed))
+    composition = Composition(pool, chosen, factor, start_s, duration_s, _checked_seed(seed), model)
     requests = native_rps * factor * duration_s
-    return Stream(duration_s, partial(_blocks, composition, requests), _description(composition, native_rps), is_checked=True)
+    return _stream(composition, requests, _description(composition, native_rps))
+
+
+def _stream(of: Composition, requests: float, description: dict[str, Any]) -> Stream:
+    """A composition of so many requests in the mean; items and segments are made when somebody asks for them."""
+    blocks, details = partial(_blocks, of, requests), Details(of)
+    if not details.are_any:
+        return Stream(of.duration_s, blocks, description, is_checked=True)
+
+    def filled() -> Iterator[Detailed]:
+        return details.filled(blocks())
+
+    return Stream(
+        of.duration_s,
+        lambda: (one.rows for one in filled()),
+        description,
+        (lambda: np.concatenate([one.segments for one in filled()])) if details.has_segments else None,
+        (lambda: np.concatenate([one.items for one in filled()])) if details.has_items else None,
+        is_checked=True,
+    )
 
 
 def _blocks(composition: Composition, requests: float) -> Iterator[np.ndarray]:
@@ -86,8 +109,10 @@ def _description(of: Composition, native_rps: float) -> dict[str, Any]:
     notes = []
     if present < 1.0:
         notes.append(f"present clients: {present:.1%} of the source's requests in this span; the others have no lengths")
-    if pool.imputed_ids:
-        notes.append(f"{len(pool.imputed_ids)} clients have imputed lengths")
+    if set(pool.imputed_ids) & set(pool.client_ids[of.clients].tolist()):
+        notes.append(_imputed_note(of))
+    if of.start_s + of.duration_s > pool.period * WINDOW_S:
+        notes.append(f"past {pool.period * WINDOW_S / 3600.0:g} h of its clock the pool's data come again")
     if gap_s:
         notes.append(f"{gap_s:g} s of the span are a gap in the source's data, in which nothing is sent")
     return {
@@ -100,10 +125,20 @@ def _description(of: Composition, native_rps: float) -> dict[str, Any]:
         "native_rate_rps": native_rps,
         "rate_rps": native_rps * of.scale,
         "scale": of.scale,
+        "model": asdict(of.model),
         "present_share_frac": present,
         "gap_s": gap_s,
         "notes": notes,
     }
+
+
+def _imputed_note(of: Composition) -> str:
+    pool, is_imputed = of.pool, np.isin(of.pool.client_ids[of.clients], of.pool.imputed_ids)
+    imputed_rps, rps = (pool.rate_rps(of.start_s, of.duration_s, who) for who in (of.clients[is_imputed], of.clients))
+    return (
+        f"{is_imputed.sum()} clients, with {imputed_rps / rps:.1%} of the span's requests, have imputed lengths: "
+        "those of similar clients"
+    )
 
 
 def _check_span(pool: PoolData, start_s: float, duration_s: float) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from workloads.arrivals import WINDOW_S
-from workloads.lengths import BLOCK_S, FIELDS
+from workloads.fields import REASON, REASON_PARTS, meant
+from workloads.lengths import BLOCK_S
 from workloads.pool_data import PoolData
 
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -33,13 +34,15 @@ def describe(pool: PoolData) -> dict[str, Any]:
         "rate_peak_rps": float(total.max()) / WINDOW_S,
         "top_share_frac": {str(n): float(share[min(n, len(share)) - 1]) for n in (1, 5, 10)},
         "clients_for_90pct": int(np.searchsorted(share, 0.9)) + 1,
-        "lengths": {name: _lengths(pool, name) for name in FIELDS},
+        "lengths": {name: _lengths(pool, name) for name in pool.lengths},
         "max_output_tokens": pool.max_output_tokens,
         "missing_clients": list(pool.absent_ids),
         "missing_share_frac": 1.0 - pool.present_share(0.0, pool.duration_s),
         "imputed_clients": list(pool.imputed_ids),
+        "imputed_share_frac": float(pool.count[np.isin(pool.client_ids, pool.imputed_ids)].sum()) / requests,
         "gaps": len(gaps),
         "gap_s": math.fsum(end - start for start, end in gaps),
+        "grades": pool.provenance.get("grades", {}),
         "source": pool.provenance.get("source", ""),
         "commit": pool.provenance.get("commit", ""),
         "licence": pool.provenance.get("licence", ""),
@@ -61,5 +64,8 @@ def _lengths(pool: PoolData, name: str) -> dict[str, float]:
     tokens = table.sample(np.repeat(used, _GRID), grid)
     counts = np.bincount(tokens, np.repeat(weight[used], _GRID))
     cumulative = np.cumsum(counts) / counts.sum()
-    quantiles = {key: float(np.searchsorted(cumulative, p)) for key, p in QUANTILES.items()}
-    return {"mean": float((table.mean * weight).sum() / weight.sum()), **quantiles}
+    found = np.array([np.searchsorted(cumulative, p) for p in QUANTILES.values()], np.float64)
+    mean = (table.mean * weight).sum() / weight.sum()
+    unit = 1.0 / REASON_PARTS if name == REASON else 1.0
+    values = meant(name, np.array([mean, *found])) * unit
+    return dict(zip(("mean", *QUANTILES), values.tolist(), strict=True))

@@ -18,7 +18,7 @@ from typing import Any
 
 from workloads.clients import ClientPool
 from workloads.errors import WorkloadError
-from workloads.pool_check import composed_errors, sketch_errors
+from workloads.pool_check import composed_errors, count_bias, sketch_errors
 from workloads.pool_file import read_pool, write_pool
 from workloads.servegen import read_servegen
 from workloads.servegen_pool import pool_of
@@ -32,6 +32,18 @@ SOURCE = {
         "reduced to quantile sketches and per-window arrival parameters."
     ),
     "paper": "Y. Xiang et al., ServeGen, arXiv 2505.09999",
+}
+
+GRADES = {
+    "rates": "fitted: requests of each client in each 600 s window, as published",
+    "gaps": "fitted: CV, family and shape of each client in each window, as published",
+    "lengths": "fitted: a sketch of each client's published distributions in each 6 h block",
+    "imputed clients": (
+        "assumed: their rates and gaps are published, their lengths are not; each has those of the client that is nearest in "
+        "log mean rate, log mean CV and share of windows with traffic, each over its standard deviation"
+    ),
+    "input-output correlation": "assumed: none within a client (marginals alone are published; the paper finds it weak)",
+    "max_tokens": "assumed: the longest answer published for the pool",
 }
 
 
@@ -60,10 +72,11 @@ def fit(source: str, name: str, out: Path) -> dict[str, Any]:
     if not out.is_dir():
         raise WorkloadError(f"{out}: no such folder")
     data = read_servegen(source)
-    pool = pool_of(data)
+    pool = pool_of(data, "impute")
     target = out / f"{name}.npz"
     provenance: dict[str, Any] = {
         **SOURCE,
+        "grades": GRADES,
         "command": f"python -m workloads.fit_pool {Path(source).name} --name {name} --out {out.name}",
     }
     write_pool(pool, target, provenance)
@@ -76,7 +89,12 @@ def check(source: str, name: str, seed: int) -> dict[str, Any]:
     """Sketch errors, and composed against published, of a shipped pool."""
     data = read_servegen(source)
     pool = ClientPool.load(name)
-    return {"pool": name, "sketch": sketch_errors(pool, data), "composed": composed_errors(pool, data, seed)}
+    return {
+        "pool": name,
+        "sketch": sketch_errors(pool, data),
+        "composed": composed_errors(pool.published(), data, seed),
+        "counts": count_bias(pool, seed=seed),
+    }
 
 
 if __name__ == "__main__":

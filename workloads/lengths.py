@@ -1,10 +1,10 @@
 """Token lengths: one quantile sketch per client, 6 h block and field, and sampling from it.
 
-A sketch ("tail-33") holds the values at 33 probabilities Φ(z), z = -3 … 3 evenly, the outer two moved to 0 and 1, so
+A sketch ("tail-97") holds the values at 97 probabilities Φ(z), z = -3 … 3 evenly, the outer two moved to 0 and 1, so
 that the knots are dense in both tails. Between knots log(tokens + 1) is linear in the probability. The exact mean
 is kept: in the last segment (the top 0.135 %) the fraction f of the segment is replaced by f^a, with a such that the
 mean of the whole is the stored one. Against plain quantile grids this keeps mean and p99, to which a KS distance is
-nearly blind.
+nearly blind. A coarse sketch is one of every third knot, the others lying between them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,17 @@ from typing import Final
 
 import numpy as np
 
-from workloads.numerics import exp, formulas, log, power
+from workloads.numerics import exp, formulas, log, normal_cdf, power
 
 BLOCK_S: Final = 21_600.0
-FIELDS: Final = ("input_tokens", "output_tokens")
 TAIL_SHAPES: Final = (2.0**-9, 2.0**9)
 
-# Φ(-3), Φ(-2.8125), … Φ(-0.1875) to 18 digits; the upper half is 1 minus these.
-_LOWER: Final = (
-    0.00134989803163009453, 0.00245790117519668761, 0.00433244836301255863, 0.00739460711088069732,
-    0.0122244726550447032, 0.0195800787783774553, 0.0303963617652613751, 0.045753624961741113,
-    0.066807201268858066, 0.0946757430216425875, 0.130294517136808855, 0.17425071188054237,
-    0.226627352376868199, 0.286887701816365203, 0.353830233327276206, 0.425634311844102807,
-)  # fmt: skip
-PROBABILITIES: Final = np.array([0.0, *_LOWER[1:], 0.5, *(1.0 - p for p in _LOWER[:0:-1]), 1.0])
-KNOTS: Final = len(PROBABILITIES)
-PER_TOKEN: Final = 8  # knots are whole multiples of 1/8 token
+KNOTS: Final = 97
+COARSE_STEP: Final = 3
+_LOWER: Final = normal_cdf(np.arange(-48, 0) / 16.0)
+PROBABILITIES: Final = np.concatenate(([0.0], _LOWER[1:], [0.5], 1.0 - _LOWER[:0:-1], [1.0]))
+PER_TOKEN: Final = 64  # knots are whole multiples of 1/64 token, coarser where the numbers are large
+_STEPS: Final = ((16.0, 64.0), (128.0, 16.0), (np.inf, 8.0))  # below so many tokens, so many steps a token
 _WIDTHS: Final = np.diff(PROBABILITIES)
 _LAST: Final = KNOTS - 2
 
@@ -41,7 +36,7 @@ _PANELS: Final = 16
 
 @dataclass(frozen=True)
 class LengthTable:
-    """Sketches of one field, one row each: knots in tokens [rows, 33], exact means, shapes of the last segment."""
+    """Sketches of one field, one row each: knots in tokens [rows, 97], exact means, shapes of the last segment."""
 
     knots: np.ndarray
     mean: np.ndarray
@@ -70,18 +65,32 @@ class LengthTable:
 
 
 def sketch_knots(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The 33 knots of a distribution over ascending whole numbers, in steps of 1/8 token.
+    """The 97 knots of a distribution over ascending whole numbers, in steps of 1/64 token for the smallest.
 
-    Each value v is spread evenly over [v - 1/2, v + 1/2], so that rounding a draw gives back the value's own share; the
-    outer knots are the least and the largest value.
+    Each value v is spread evenly over [v - 1/2, v + 1/2], so that rounding a draw gives back the value's own share.
     """
     cumulative = np.cumsum(probabilities)
     wanted = PROBABILITIES * cumulative[-1]
     index = np.minimum(np.searchsorted(cumulative, wanted, side="left"), len(values) - 1)
     above = (cumulative[index] - wanted) / probabilities[index]
     position = values[index] + 0.5 - np.minimum(np.maximum(above, 0.0), 1.0)
-    position[0], position[-1] = values[0], values[-1]
-    return np.minimum(np.maximum(np.rint(position * PER_TOKEN) / PER_TOKEN, values[0]), values[-1])
+    position[0], position[-1] = values[0] - 0.5, values[-1] + 0.5
+    position = np.minimum(np.maximum(position, values[0] - 0.375), values[-1] + 0.375)  # rounding stays inside
+    steps = np.select([position < below for below, _ in _STEPS], [steps for _, steps in _STEPS])
+    return np.rint(position * steps) / steps
+
+
+def filled_in(coarse: np.ndarray) -> np.ndarray:
+    """The 97 knots [rows, 97] of coarse sketches [rows, 33]: those between lie on the curve that the sketch means."""
+    logs = log(coarse + 1.0)
+    left, right = logs[:, :-1], logs[:, 1:]
+    result = np.empty((len(coarse), KNOTS))
+    result[:, ::COARSE_STEP] = coarse
+    for step in range(1, COARSE_STEP):
+        low, high = PROBABILITIES[:-1:COARSE_STEP], PROBABILITIES[COARSE_STEP::COARSE_STEP]
+        fraction = (PROBABILITIES[step::COARSE_STEP] - low) / (high - low)
+        result[:, step::COARSE_STEP] = exp(left + fraction * (right - left)) - 1.0
+    return result
 
 
 def solve_tail_shape(log_knots: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -42,6 +42,14 @@ _INVERSE_GAMMA: Final = (
     7.782263439905071254e-12,
     -3.6968056186422057082e-12,
 )
+# Rational approximation of Hart, Computer Approximations (1968), algorithm 5666, in ascending powers, as given by
+# West, Better approximations to cumulative normal functions (Wilmott Magazine, 2005).
+_NEAR: Final = (
+    (220.206867912376, 221.213596169931, 112.079291497871, 33.912866078383,
+     6.37396220353165, 0.700383064443688, 3.52624965998911e-02),
+    (440.413735824752, 793.826512519948, 637.333633378831, 296.564248779674, 86.7807322029461,
+     16.064177579207, 1.75566716318264, 8.83883476483184e-02),
+)  # fmt: skip
 _MASK: Final = (1 << 64) - 1
 
 
@@ -57,6 +65,11 @@ class Purpose(IntEnum):
     INPUT = 7
     OUTPUT = 8
     REQUEST = 9
+    REASON = 10
+    COUNT = 11
+    ITEM = 12
+    REPEAT = 13
+    COPY = 14
 
 
 def exp(x: np.ndarray | float) -> np.ndarray:
@@ -92,6 +105,26 @@ def normal_quantile(p: np.ndarray | float) -> np.ndarray:
     distance = formulas.tail_distance(p)
     size = np.where(distance <= 5.0, formulas.outer_quantile(distance), formulas.far_quantile(distance))
     return np.where(np.abs(q) <= 0.425, formulas.central_quantile(q), np.copysign(size, q))
+
+
+def normal_cdf(z: np.ndarray | float) -> np.ndarray:
+    """Φ(z) to about 1e-15, z held to [-37, 37]."""
+    z = np.asarray(z, np.float64)
+    size = np.minimum(np.abs(z), 37.0)
+    upper = formulas.exp(-0.5 * size * size) * np.where(size < 7.07106781186547, _near(size), _far(size))
+    return np.where(z > 0.0, 1.0 - upper, upper)
+
+
+def _near(size: np.ndarray) -> np.ndarray:
+    size = np.minimum(size, 7.1)
+    return formulas.polynomial(_NEAR[0], size) / formulas.polynomial(_NEAR[1], size)
+
+
+def _far(size: np.ndarray) -> np.ndarray:
+    """Φ(-z)/φ(z)/√(2π) by a continued fraction."""
+    size = np.maximum(size, 7.0)
+    fraction = size + 1.0 / (size + 2.0 / (size + 3.0 / (size + 4.0 / (size + 0.65))))
+    return 1.0 / (fraction * 2.506628274631)
 
 
 def stream_key(seed: int, client_id: int, purpose: Purpose) -> np.uint64:

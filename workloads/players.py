@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from workloads.arrival_models import DEFAULT, Bulk, bulk_of
+from workloads.arrival_models import Bulk, bulk_of
 from workloads.arrivals import WINDOW_S, Flow, edge_rates, pause_start_s, to_operational
 from workloads.lengths import LengthTable
 from workloads.numerics import Purpose, stream_keys
 from workloads.pool_data import PoolData, block_of, overlaps
 from workloads.renewal import Renewals
 from workloads.stream import NS_PER_S
+from workloads.traffic_model import TrafficModel
 
 WINDOW_NS: Final = round(WINDOW_S * NS_PER_S)
 FIELD_PURPOSE: Final = {"input_tokens": Purpose.INPUT, "output_tokens": Purpose.OUTPUT}
@@ -52,10 +53,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Composition:
-    """What is to be generated: these clients of a pool, by index, at `scale` times their rates, from start_s on.
-
-    arrivals: a key of arrival_models.MODELS. is_smooth: rates go from window to window without a step.
-    """
+    """What is to be generated: these clients of a pool, by index, at `scale` times their rates, from start_s on."""
 
     pool: PoolData
     clients: np.ndarray
@@ -63,15 +61,14 @@ class Composition:
     start_s: float
     duration_s: float
     seed: int
-    arrivals: str = DEFAULT
-    is_smooth: bool = False
+    model: TrafficModel = field(default_factory=TrafficModel)
 
     def flow(self, clients: np.ndarray | int, window: int) -> Flow:
         """How the clients at these places of `clients` send in a window with traffic of theirs; pauses keep their seconds."""
         pool, who, column = self.pool, self.clients[clients], window % self.pool.period
         count, at = pool.count[who, column], self._column[column]
         begin, end = np.ones_like(count), np.ones_like(count)
-        if self.is_smooth:
+        if self.model.rates == "smooth":
             begin, end = edge_rates(pool.count[who, self._before(column)], count, pool.count[who, (column + 1) % pool.period])
         bulk = self._bulk
         return Flow(
@@ -109,7 +106,7 @@ class Composition:
     def _bulk(self) -> Bulk:
         """The arrival model of these clients in the windows played."""
         of, at = self.pool, np.ix_(self.clients, np.array(list(self._column)))
-        return bulk_of(self.arrivals, of.count[at], of.cv[at], of.family[at], of.shape[at])
+        return bulk_of(self.model.arrivals, of.count[at], of.cv[at], of.family[at], of.shape[at])
 
 
 class Players:

@@ -18,6 +18,7 @@ from workloads.arrivals import WINDOW_S
 from workloads.lengths import BLOCK_S, LengthTable
 
 DAY_WINDOWS: Final = round(86_400.0 / WINDOW_S)
+BLOCK_WINDOWS: Final = round(BLOCK_S / WINDOW_S)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class PoolData:
 
 def block_of(window: int) -> int:
     """The 6 h block of lengths in which a window lies."""
-    return int(window * WINDOW_S // BLOCK_S)
+    return window // BLOCK_WINDOWS
 
 
 def overlaps(start_s: float, duration_s: float) -> Iterator[tuple[int, float]]:

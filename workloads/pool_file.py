@@ -1,8 +1,8 @@
 """The file of a fitted client pool: an `.npz` of small integer arrays, and the provenance as JSON beside them.
 
-Requests are exact. CV and Weibull shape are kept as logarithms in steps of 1/200 (0.25 % at most off), knots as
+Requests are exact. CV and Weibull shape are kept as logarithms in steps of 1/100 (0.5 % at most off), knots as
 differences, the exponents of last segments as base-2 logarithms in steps of 1/2000; integers are split into byte
-planes, which deflate shortens best. The pause of a window is not stored: it follows from requests, CV and shape. No
+planes, which LZMA shortens best. The pause of a window is not stored: it follows from requests, CV and shape. No
 pickle, and the bytes depend on the content alone.
 """
 
@@ -18,24 +18,26 @@ from typing import Any, Final
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, held_shape
+from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S, held_shape
 from workloads.errors import WorkloadError
-from workloads.lengths import FIELDS, KNOTS, PER_TOKEN, LengthTable
+from workloads.fields import FIELDS
+from workloads.lengths import BLOCK_S, COARSE_STEP, KNOTS, PER_TOKEN, LengthTable, filled_in
 from workloads.numerics import exp, log
 from workloads.pool_data import PoolData
 from workloads.whole_file import written_whole
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 QUANTISATION: Final = {
     "requests": "exact",
-    "cv, Weibull shape": "logarithm in steps of 1/200",
-    "knots": "1/8 token",
+    "cv, Weibull shape": "logarithm in steps of 1/100",
+    "knots": "1/64 token below 16, 1/16 below 128, else 1/8; every third of a client below 0.6 % of a block's requests",
     "mean": "float32",
     "last segment's exponent": "base-2 logarithm in steps of 1/2000",
 }
 
-_LOG_STEP: Final = 1.0 / 200.0
-_LOG_ZERO: Final = 4000  # code of 1: codes reach from e^-20
+FINE_SHARE: Final = 0.006
+_LOG_STEP: Final = 1.0 / 100.0
+_LOG_ZERO: Final = 2000  # code of 1: codes reach from e^-20
 _TAIL_STEP: Final = 0.6931471805599453 / 2000.0  # ln 2 / 2000
 _TAIL_ZERO: Final = 20_000
 _MAX_BYTES: Final = 256 << 20
@@ -97,9 +99,11 @@ def _encoded(pool: PoolData, provenance: dict[str, Any]) -> dict[str, np.ndarray
         "windows": np.array([pool.windows], "<i4"),
         "length_row": pool.length_row.astype("<i4"),
     }
-    for name in FIELDS:
-        table = pool.lengths[name]
-        arrays[f"{name}_knots"] = _planes(np.diff(table.knots * PER_TOKEN, axis=1, prepend=0))
+    is_fine = _fine_rows(pool)
+    arrays["fine"] = np.packbits(is_fine)
+    for name, table in pool.lengths.items():
+        arrays[f"{name}_knots"] = _differences(table.knots[is_fine])
+        arrays[f"{name}_coarse"] = _differences(table.knots[~is_fine, ::COARSE_STEP])
         arrays[f"{name}_mean"] = table.mean.astype("<f4").view(np.uint8).reshape(-1, 4).T.copy()
         arrays[f"{name}_tail"] = _planes(np.rint(log(table.tail_shape) / _TAIL_STEP) + _TAIL_ZERO)
     return arrays
@@ -117,7 +121,7 @@ def _decoded(arrays: dict[str, np.ndarray], name: str) -> PoolData:
         count=count,
         **_decoded_arrivals(arrays, count),
         length_row=arrays["length_row"].astype(np.int32),
-        lengths={field: _decoded_lengths(arrays, field) for field in FIELDS},
+        lengths={field: _decoded_lengths(arrays, field) for field in FIELDS if f"{field}_knots" in arrays},
         max_output_tokens=int(about["max_output_tokens"]),
         absent_ids=tuple(about["absent_ids"]),
         absent_count=_whole(arrays["absent_requests"]).astype(np.float64),
@@ -139,10 +143,32 @@ def _decoded_arrivals(arrays: dict[str, np.ndarray], count: np.ndarray) -> dict[
 
 
 def _decoded_lengths(arrays: dict[str, np.ndarray], name: str) -> LengthTable:
-    knots = np.cumsum(_whole(arrays[f"{name}_knots"]).reshape(-1, KNOTS), axis=1) / PER_TOKEN
+    is_fine = np.unpackbits(arrays["fine"], count=arrays[f"{name}_mean"].shape[1]).astype(bool)
+    knots = np.empty((len(is_fine), KNOTS))
+    knots[is_fine] = _cumulated(arrays[f"{name}_knots"], KNOTS)
+    knots[~is_fine] = filled_in(_cumulated(arrays[f"{name}_coarse"], KNOTS // COARSE_STEP + 1))
     mean = np.ascontiguousarray(arrays[f"{name}_mean"].T).view("<f4").ravel()
     tail = exp((_whole(arrays[f"{name}_tail"]) - _TAIL_ZERO) * _TAIL_STEP)
     return LengthTable.of(knots, mean, tail)
+
+
+def _fine_rows(pool: PoolData) -> np.ndarray:
+    """Which rows of the tables are worth all their knots: those of at least FINE_SHARE of some block's requests."""
+    share = np.zeros(len(next(iter(pool.lengths.values())).mean))
+    per_block = round(BLOCK_S / WINDOW_S)
+    for block in range(pool.length_row.shape[1]):
+        requests = pool.count[:, block * per_block : (block + 1) * per_block].sum(axis=1)
+        used = np.flatnonzero((pool.length_row[:, block] >= 0) & (requests > 0.0))
+        np.maximum.at(share, pool.length_row[used, block], requests[used] / max(requests.sum(), 1.0))
+    return share >= FINE_SHARE
+
+
+def _differences(knots: np.ndarray) -> np.ndarray:
+    return _planes(np.diff(np.rint(knots * PER_TOKEN), axis=1, prepend=0))
+
+
+def _cumulated(planes: np.ndarray, knots: int) -> np.ndarray:
+    return np.cumsum(_whole(planes).reshape(-1, knots), axis=1) / PER_TOKEN
 
 
 def _planes(values: np.ndarray) -> np.ndarray:
@@ -164,6 +190,6 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
             member = io.BytesIO()
             np.lib.format.write_array(member, array, allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, member.getvalue(), compresslevel=9)
+            info.compress_type = zipfile.ZIP_LZMA
+            archive.writestr(info, member.getvalue())
     return buffer.getvalue()

@@ -14,7 +14,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -23,18 +23,20 @@ import numpy as np
 
 from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S
 from workloads.errors import MOST_MISTAKES, WorkloadError, nearest, raise_all
-from workloads.lengths import BLOCK_S, FIELDS
-from workloads.pmf import Pmf, prompt_pmf
-from workloads.stream import MAX_TOKENS
+from workloads.fields import LENGTHS, REASON, REASON_PARTS, TEXT, count_of, is_shifted, tokens_of
+from workloads.lengths import BLOCK_S
+from workloads.pmf import Pmf
+from workloads.stream import MAX_TOKENS, MODALITIES
 
 TRACE = np.dtype([("count", "f8"), ("cv", "f8"), ("family", "i1"), ("shape", "f8")])
 
 _CHUNK = re.compile(r"chunk-([0-9]{1,6})-(trace\.csv|dataset\.json)")
 _FAMILIES = {"": GAMMA, "Gamma": GAMMA, "Weibull": WEIBULL}
-_MODALITIES = ("image", "audio", "video")
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?"
 _PAIR = rf"[0-9]{{1,9}}: ?{_NUMBER}"
 _TABLE = re.compile(rf"\{{(?:{_PAIR}(?:, ?{_PAIR})*+)?\}}")
+_SHARE_PAIR = rf"{_NUMBER}: ?{_NUMBER}"
+_SHARE_TABLE = re.compile(rf"\{{(?:{_SHARE_PAIR}(?:, ?{_SHARE_PAIR})*+)?\}}")
 _MAX_FILE_BYTES = 64 << 20
 _MAX_TOTAL_BYTES = 4 << 30
 _MAX_FILES = 20_000
@@ -184,7 +186,7 @@ def _parse_dataset(text: str, name: str, mistakes: list[str]) -> dict[int, dict[
             mistakes.append(f"{name}, key {key[:20]!r}: {error}")
             continue
         if not all(pmf.is_empty for pmf in pmfs.values()):
-            blocks[start] = {field: pmf.at_least_one() for field, pmf in pmfs.items()}
+            blocks[start] = {name: pmf if is_shifted(name) else pmf.at_least_one() for name, pmf in pmfs.items()}
     return blocks
 
 
@@ -199,39 +201,65 @@ def _block_start(key: str) -> int:
 
 
 def _parse_lengths(fields: Any) -> dict[str, Pmf]:
-    """PMFs of prompt and answer. A multimodal prompt is its text and all tokens of its items."""
-    if not (isinstance(fields, dict) and "text_tokens" in fields and "input_tokens" not in fields):
-        return {field: _parse_field(fields, field) for field in FIELDS}
-    items = [tuple(_parse_field(fields, f"{name}_{what}") for what in ("count", "tokens")) for name in _MODALITIES]
-    prompt = prompt_pmf(_parse_field(fields, "text_tokens"), [(count, tokens) for count, tokens in items])
-    return {"input_tokens": prompt, "output_tokens": _parse_field(fields, "output_tokens")}
+    """PMFs by field of fields.py, as published: counts and shares are not shifted yet."""
+    if isinstance(fields, dict) and "text_tokens" in fields and "input_tokens" not in fields:
+        return _parse_multimodal(fields)
+    pmfs = {name: _parse_field(fields, name) for name in LENGTHS}
+    if "reason_ratio" in fields:
+        pmfs[REASON] = _parse_field(fields, "reason_ratio", parse_share_table)
+    return pmfs
 
 
-def _parse_field(fields: Any, name: str) -> Pmf:
+def _parse_multimodal(fields: dict[str, Any]) -> dict[str, Pmf]:
+    """Text, answer, and the modalities that there are; one whose items are all none is none."""
+    pmfs = {name: _parse_field(fields, name) for name in (TEXT, "output_tokens")}
+    for modality in MODALITIES:
+        count, tokens = _parse_field(fields, count_of(modality)), _parse_field(fields, tokens_of(modality))
+        if not count.is_empty:
+            pmfs |= {count_of(modality): count, tokens_of(modality): tokens.at_least_one()}
+    return pmfs
+
+
+def _parse_field(fields: Any, name: str, parse: Callable[[Any], Pmf] | None = None) -> Pmf:
     if not isinstance(fields, dict) or name not in fields:
         known = ", ".join(fields) if isinstance(fields, dict) else type(fields).__name__
         hint = nearest(name, fields) if isinstance(fields, dict) else ""
         raise ValueError(f"expected a field {name}, found {known[:100]}{hint}")
     try:
-        return parse_table(fields[name])
+        return (parse or parse_table)(fields[name])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
 def parse_table(text: Any) -> Pmf:
     """The PMF of a text `{4: 7.2e-05, 5: 0.0016}`. Raises ValueError for anything else, code above all."""
-    if not isinstance(text, str) or not _TABLE.fullmatch(text):
-        raise ValueError(f"expected a table {{tokens: probability}}, got {str(text)[:40]!r}")
+    values, probabilities = _parse_pairs(text, _TABLE, "{tokens: probability}")
+    if len(values) and values[-1] > MAX_TOKENS:
+        raise ValueError(f"expected tokens of at most {MAX_TOKENS}")
+    return Pmf(values.astype(np.int64), probabilities)
+
+
+def parse_share_table(text: Any) -> Pmf:
+    """The PMF of a text `{0.0: 0.1, 0.25: 0.9}` of shares, in whole 501sts. Raises ValueError for anything else."""
+    shares, probabilities = _parse_pairs(text, _SHARE_TABLE, "{share: probability}")
+    if len(shares) and shares[-1] > 1.0:
+        raise ValueError(f"expected shares of at most 1, got {shares[-1]:g}")
+    values, inverse = np.unique(np.rint(shares * REASON_PARTS).astype(np.int64), return_inverse=True)
+    return Pmf(values, np.bincount(inverse, probabilities, len(values)))
+
+
+def _parse_pairs(text: Any, grammar: re.Pattern[str], expected: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending keys and probabilities above 0 that sum to 1, or none at all."""
+    if not isinstance(text, str) or not grammar.fullmatch(text):
+        raise ValueError(f"expected a table {expected}, got {str(text)[:40]!r}")
     flat = np.array(json.loads("[" + text[1:-1].replace(":", ",") + "]"), np.float64)
-    values, probabilities = flat[0::2].astype(np.int64), flat[1::2]
-    if len(values) == 0:
-        return Pmf(values, probabilities)
-    if values[-1] > MAX_TOKENS or np.any(np.diff(values) <= 0):
-        raise ValueError(f"expected ascending tokens of at most {MAX_TOKENS}")
+    keys, probabilities = flat[0::2], flat[1::2]
+    if np.any(np.diff(keys) <= 0):
+        raise ValueError("expected ascending keys")
     total = math.fsum(probabilities.tolist())
-    if abs(total - 1.0) > 1e-6:
+    if len(keys) and abs(total - 1.0) > 1e-6:
         raise ValueError(f"the probabilities sum to {total:.9g}, expected 1")
-    return Pmf(values, probabilities)
+    return keys[probabilities > 0.0], probabilities[probabilities > 0.0]
 
 
 def _members(source: Path) -> Iterator[tuple[str, bytes]]:

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from workloads.arrivals import GAMMA, WEIBULL, held_shape
-from workloads.lengths import FIELDS, KNOTS, LengthTable, sketch_knots
+from workloads.fields import FIELDS, is_shifted
+from workloads.lengths import LengthTable, sketch_knots
 from workloads.numerics import log
 from workloads.pmf import Pmf
 from workloads.pool_data import PoolData, block_of
 from workloads.servegen import ServegenData
+
+_ONE = Pmf(np.ones(1, np.int64), np.ones(1))
+_NONE = Pmf(np.zeros(1, np.int64), np.ones(1))
 
 
 def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
@@ -29,7 +33,7 @@ def pool_of(data: ServegenData, missing: str = "drop") -> PoolData:
         **_arrivals(trace),
         length_row=length_row,
         lengths=tables,
-        max_output_tokens=int(tables["output_tokens"].knots.max()),
+        max_output_tokens=int(np.floor(tables["output_tokens"].knots.max())),
         absent_ids=tuple(left_out),
         absent_count=sum((data.traces[c]["count"] for c in left_out), np.zeros(trace.shape[1])),
         gap=~np.any(everyone > 0, axis=0),
@@ -62,12 +66,19 @@ def _lengths(data: ServegenData, used: list[int], donors: dict[int, int]) -> tup
             tables.append(data.lengths[client][block])
     for client, donor in donors.items():
         length_row[used.index(client)] = _filled(length_row[used.index(donor)])
-    return length_row, {name: _table([pmfs[name] for pmfs in tables]) for name in FIELDS}
+    names = [name for name in FIELDS if any(name in pmfs for pmfs in tables)]
+    return length_row, {name: _table([stored_pmf(pmfs, name) for pmfs in tables]) for name in names}
+
+
+def stored_pmf(pmfs: dict[str, Pmf], name: str) -> Pmf:
+    """What the published lengths of a client and block say of a field, as tables keep it; no items where they are silent."""
+    pmf = pmfs.get(name, _NONE)
+    pmf = pmf.shifted() if is_shifted(name) else pmf
+    return _ONE if pmf.is_empty else pmf
 
 
 def _table(pmfs: list[Pmf]) -> LengthTable:
-    knots = np.stack([sketch_knots(*pmf) for pmf in pmfs]) if pmfs else np.zeros((0, KNOTS))
-    return LengthTable.of(knots, np.array([pmf.mean() for pmf in pmfs]))
+    return LengthTable.of(np.stack([sketch_knots(*pmf) for pmf in pmfs]), np.array([pmf.mean() for pmf in pmfs]))
 
 
 def _filled(rows: np.ndarray) -> np.ndarray:

@@ -1,206 +1,213 @@
 """The own file format of a stream: one line per request, CSV (`.csv`, `.csv.gz`) or Parquet (`.parquet`).
 
-Columns: docs/workloads.md; what prompts share has no place in them. `arrival_s` has nine decimals, so it reads back to
-the same nanosecond; in Parquet it is a double, which does so up to 23 days. Reading takes nothing on trust and tells up
-to ten mistakes at once, with line.
+Columns and what lies beside the file: docs/traces.md. `arrival_s` has nine decimals, so it reads back to the same
+nanosecond; in Parquet it is a double, which does so up to 23 days. Reading takes nothing on trust and tells up to ten
+mistakes at once, with line; a file of any size is read in chunks (rows_in_chunks.py).
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import os
-import zlib
-from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from workloads import stream_csv, stream_parquet, unpacked
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
-from workloads.stream import MAX_TOKENS, NS_PER_S, TOKEN_COLUMNS, Stream, new_rows, stream_mistakes
-from workloads.stream_parquet import read_parquet, write_parquet
-from workloads.stream_table import COLUMNS, LONGEST_S, Table, check_header
+from workloads.rows_in_chunks import MAX_ROWS, Chunk, FileOfRows
+from workloads.segments import segment_mistakes
+from workloads.side_tables import SIDES, Sums, side_path
+from workloads.stream import MODALITIES, STREAM, Stream
+from workloads.stream_table import (
+    ITEM_COLUMNS,
+    ITEM_SLICE,
+    RARE,
+    SEGMENT_SLICE,
+    Table,
+    check_item_columns,
+    columns_for,
+    rows_of,
+)
 from workloads.whole_file import written_whole
 
-_MAX_LINE = 4096
+SUFFIXES = (".csv.gz", ".csv", ".parquet")
+_WRITTEN_ROWS = 1 << 17  # at once: a row group of Parquet
 
 
-def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False, drop_segments: bool = False) -> None:
-    """Writes a stream window by window, whole or not at all. An existing file is refused unless `overwrite`.
+def save(stream: Stream, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Writes a stream, and its SEGMENTS and ITEMS beside it where it has any, whole or not at all.
 
-    A stream with segments or items is refused, as the file cannot hold them, unless `drop_segments`: then every prompt
-    reads back as private text of the same length.
+    Existing files are refused unless `overwrite`.
     """
     target = Path(path)
-    suffix = _suffix(target)
-    if (len(stream.segments) or len(stream.items)) and not drop_segments:
-        raise WorkloadError(
-            f"{target}: {len(stream.segments)} segments and {len(stream.items)} items of the stream's prompts have no place in "
-            f"a {suffix} file; drop_segments=True writes the rest, its prompts then share nothing"
-        )
-    if target.exists() and not overwrite:
-        raise WorkloadError(f"{target}: exists already; give another name, or overwrite=True")
-    with written_whole(target) as part:
-        if suffix == ".parquet":
-            write_parquet(stream, part)
-        else:
-            _write_csv(stream, part, packed=suffix == ".csv.gz")
+    suffix = suffix_of(target)
+    tables = {"segments": stream.segments, "items": stream.items}
+    sides = {name: side_path(target, suffix, name) for name in SIDES}
+    used = {name: sides[name] for name in SIDES if len(tables[name])}
+    for file in (target, *used.values()):
+        if file.exists() and not overwrite:
+            raise WorkloadError(f"{file}: exists already; give another name, or overwrite=True")
+    with ExitStack() as stack:  # the last to be opened gets its name first, so a stream's file never lacks what it points into
+        main = stack.enter_context(written_whole(target))
+        for name, file in used.items():
+            names = list(SIDES[name].names or ())
+            entries = ({column: part[column] for column in names} for part in _parts([tables[name]]))
+            _write(stack.enter_context(written_whole(file)), suffix, names, entries)
+        _write_rows(main, suffix, stream)
+    for name in set(SIDES) - set(used):
+        if overwrite:
+            sides[name].unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], max_rows: int = 50_000_000, duration_s: float | None = None) -> Stream:
-    """The stream of a file. Raises WorkloadError with file and line.
+def load(path: str | os.PathLike[str], max_rows: int = MAX_ROWS, duration_s: float | None = None) -> Stream:
+    """The stream of a file, gone through once and checked. Raises WorkloadError with file and line.
 
     Columns that are absent get: request_id = row number, client_id 0, session_id -1, turn 1, max_tokens =
-    output_tokens, priority 0. The duration, unless given or kept in the file, ends with the first whole second after
-    the last arrival.
+    output_tokens, priority, model and reason_tokens 0. The duration, unless given or kept in the file, ends with the first
+    whole second after the last arrival. What text, image, audio and video tokens a file without items tells is added up in
+    the description.
     """
     source = Path(path)
-    suffix = _suffix(source)
-    if not source.is_file():
-        raise WorkloadError(f"{source}: no such file")
-    if suffix == ".parquet":
-        table = read_parquet(source, max_rows)
-    else:
-        table = _read_csv(source, max_rows)
-    rows = _rows(source, table)
-    last_ns = int(rows["arrival_ns"][-1])
-    end_s = duration_s or table.duration_s or float(last_ns // NS_PER_S + 1)
-    if round(end_s * NS_PER_S) <= last_ns:
-        raise WorkloadError(f"{source}: a duration of {end_s:g} s ends before the last arrival, {last_ns / NS_PER_S} s")
-    return Stream(end_s, partial(_once, rows), {"source": "trace", "file": source.name, "requests": len(rows)}, is_checked=True)
+    form = _form(source)
+    sides = {
+        name: _side(source, form.suffix, name, max_rows) if slice_[0] in form.names else np.empty(0, SIDES[name])
+        for name, slice_ in (("segments", SEGMENT_SLICE), ("items", ITEM_SLICE))
+    }
+    has_sides = bool(set(form.names) & {*SEGMENT_SLICE, *ITEM_SLICE})
+    sums, totals = Sums.over(**sides) if has_sides else None, dict[str, int]()
+    file = FileOfRows(source, lambda: _chunks(source, form.tables(), sums, totals), max_rows)
+    known = file.known()
+    if has_sides and known.held is not None:
+        ids = known.held["request_id"]
+        mistakes = segment_mistakes(known.held, **sides, place=lambda row: f"request {ids[row]}")
+        raise_all([f"{source}, {mistake}" for mistake in mistakes])
+    about = {"source": "trace", "format": form.suffix.split(".")[1], "file": source.name, **totals}
+    # A larger stream's pieces are checked for their place and sum here; who plays it looks at the rest.
+    is_checked = not has_sides or known.held is not None
+    return file.stream(known, about, duration_s or form.duration_s, is_checked, **sides)
 
 
-def _rows(source: Path, table: Table) -> np.ndarray:
-    """STREAM rows of a table, checked."""
-    count = len(table.columns["arrival_s"])
-    if not count:
-        raise WorkloadError(f"{source}: no requests in it")
-    mistakes = [m for name, values in table.columns.items() for m in _too_wide(name, values, table.place)]
-    raise_all([f"{source}, {mistake}" for mistake in mistakes])
-    rows = new_rows(count)
-    rows["request_id"] = np.arange(count)
-    rows["max_tokens"] = table.columns["output_tokens"]
-    for name, values in table.columns.items():
-        rows["arrival_ns" if name == "arrival_s" else name] = values
-    raise_all([f"{source}, {mistake}" for mistake in stream_mistakes(rows, table.place)])
-    return rows
-
-
-def _too_wide(name: str, values: np.ndarray, place: Callable[[int], str]) -> list[str]:
-    """Values that their column of STREAM could not hold, or that no request can have."""
-    if name in ("arrival_s", "request_id", "session_id"):
-        return []
-    most = MAX_TOKENS if name in TOKEN_COLUMNS else 2**31 - 1
-    wrong = np.flatnonzero((values > most) | (values < -(2**31)))[: MOST_MISTAKES + 1]
-    return [f"{place(int(row))}, {name} = {values[row]}: expected at most {most}" for row in wrong]
-
-
-def _suffix(path: Path) -> str:
-    for suffix in (".csv.gz", ".csv", ".parquet"):
+def suffix_of(path: Path) -> str:
+    """The suffix that says which form a file has. Raises WorkloadError for a name without one."""
+    for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return suffix
     raise WorkloadError(f"{path}: expected a name that ends in .csv, .csv.gz or .parquet")
 
 
-def _once(rows: np.ndarray) -> Iterator[np.ndarray]:
-    yield rows
+def is_parquet(head: bytes) -> bool:
+    """Whether a file that begins like this is Parquet, as it says of itself."""
+    return head.startswith(b"PAR1")
 
 
-def _write_csv(stream: Stream, path: Path, packed: bool) -> None:
-    with path.open("wb") as raw:
-        # No file name and no clock in the gzip header: same stream, same bytes.
-        binary = gzip.GzipFile("", "wb", 6, raw, mtime=0) if packed else raw
-        with io.TextIOWrapper(binary, "utf-8", newline="") as text:
-            text.write(",".join(COLUMNS) + "\n")
-            for rows in stream.windows(600.0):
-                text.writelines(_csv_lines(rows))
+class _Form(NamedTuple):
+    """What a file says of itself: its form by suffix, its columns, how to go through its rows, the duration it keeps."""
+
+    suffix: str
+    names: list[str]
+    tables: Callable[[], Iterator[Table]]
+    duration_s: float | None
 
 
-def _csv_lines(rows: np.ndarray) -> Iterator[str]:
-    names = ["arrival_ns" if name == "arrival_s" else name for name in COLUMNS]
-    for request, client, session, turn, ns, *rest in zip(*(rows[name].tolist() for name in names), strict=True):
-        seconds = f"{ns // NS_PER_S}.{ns % NS_PER_S:09d}"
-        yield ",".join(map(str, (request, client, session, turn, seconds, *rest))) + "\n"
+def _form(source: Path) -> _Form:
+    suffix = next((suffix for suffix in SUFFIXES if source.name.endswith(suffix)), ".csv")
+    if suffix == ".parquet" or is_parquet(unpacked.head(source, 4)):
+        names, duration_s = stream_parquet.header(source)
+        return _Form(".parquet", names, partial(stream_parquet.tables, source), duration_s)
+    return _Form(suffix, stream_csv.header(source), partial(stream_csv.tables, source), None)
 
 
-def _read_csv(source: Path, max_rows: int) -> Table:
-    try:
-        with _opened(source) as text:
-            return _read_csv_text(source, csv.reader(_bounded_lines(source, text)), max_rows)
-    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise WorkloadError(f"{source}: not readable as CSV: {error}") from error
+class _RareColumns(Exception):
+    """Columns that only now turn out to be needed."""
 
 
-@contextmanager
-def _opened(source: Path) -> Iterator[TextIO]:
-    """The text of a plain or gzipped file; a byte order mark, as spreadsheets write it, is no part of it."""
-    with source.open("rb") as raw:
-        binary = gzip.GzipFile(fileobj=raw) if source.suffix == ".gz" else raw
-        yield io.TextIOWrapper(cast(BinaryIO, binary), "utf-8-sig", newline="")
+def _write_rows(part: Path, suffix: str, stream: Stream) -> None:
+    """Writes the rows; from the start once more where a rare column is met, as the columns stand in front."""
+    sums = Sums.over(stream.segments, stream.items)
+    rare: set[str] = set()
+    while True:
+        names = columns_for(rare, len(stream.segments) > 0, len(stream.items) > 0)
+        try:
+            return _write(part, suffix, names, (_columns(rows, names, sums) for rows in _parts(stream.blocks())), stream)
+        except _RareColumns as found:
+            rare |= set(found.args)
 
 
-def _bounded_lines(source: Path, text: TextIO) -> Iterator[str]:
-    number = 0
-    while line := text.readline(_MAX_LINE + 1):
-        number += 1
-        if len(line) > _MAX_LINE:
-            raise WorkloadError(f"{source}, line {number}: longer than {_MAX_LINE} characters")
-        yield line
+def _write(part: Path, suffix: str, names: list[str], columns: Iterable[Any], about: Stream | None = None) -> None:
+    if suffix == ".parquet":
+        stream_parquet.write_columns(part, names, columns, about)
+    else:
+        stream_csv.write_columns(part, names, columns, packed=about is None or suffix == ".csv.gz")
 
 
-def _read_csv_text(source: Path, reader: Iterator[list[str]], max_rows: int) -> Table:
-    names = [name.strip() for name in next(reader, [])]
-    if not names:
-        raise WorkloadError(f"{source}: empty; expected a line of column names: {', '.join(COLUMNS)}")
-    check_header(source, names)
-    columns = {name: array("q") for name in names}
-    mistakes: list[str] = []
-    for line, cells in enumerate(reader, start=2):
-        if line - 1 > max_rows:
-            raise WorkloadError(f"{source}: more than {max_rows} rows")
-        mistakes += _store_row(columns, cells, f"{source}, line {line}")
-        if len(mistakes) > MOST_MISTAKES:
-            break
-    raise_all(mistakes)
-    whole = {name: np.frombuffer(values, np.int64) if values else np.empty(0, np.int64) for name, values in columns.items()}
-    return Table(whole, lambda row: f"line {row + 2}")
+def _parts(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows of blocks, `_WRITTEN_ROWS` at a time however they came: the same stream, the same bytes."""
+    kept, count = list[np.ndarray](), 0
+    for block in blocks:
+        kept.append(block)
+        count += len(block)
+        while count >= _WRITTEN_ROWS:
+            rows = np.concatenate(kept)
+            yield rows[:_WRITTEN_ROWS]
+            kept, count = [rows[_WRITTEN_ROWS:]], count - _WRITTEN_ROWS
+    if count:
+        yield np.concatenate(kept)
 
 
-def _store_row(columns: dict[str, array[int]], cells: list[str], place: str) -> list[str]:
-    """Appends one line's numbers to the columns; returns its mistakes."""
-    if len(cells) != len(columns):
-        return [f"{place}: {len(cells)} cells, expected {len(columns)}"]
-    mistakes = []
-    for (name, values), cell in zip(columns.items(), cells, strict=True):
-        number = _nanoseconds(cell) if name == "arrival_s" else _whole_number(cell)
-        if number is None:
-            kind = f"seconds from 0 to {LONGEST_S}" if name == "arrival_s" else "a whole number"
-            mistakes.append(f"{place}, {name} = {cell[:40]!r}: expected {kind}")
-        else:
-            values.append(number)
-    return mistakes
+def _columns(rows: np.ndarray, names: list[str], sums: Sums) -> dict[str, np.ndarray]:
+    """The columns of a file; arrivals are still ns."""
+    if found := [name for name in RARE if name not in names and rows[name].any()]:
+        raise _RareColumns(*found)
+    columns = {name: rows[name] for name in names if name in (STREAM.names or ())}
+    columns["arrival_s"] = rows["arrival_ns"]
+    if ITEM_COLUMNS[0] in names:
+        columns |= sums.of_items(rows)
+        columns["text_tokens"] = rows["input_tokens"] - sum(columns[f"{name}_tokens"] for name in MODALITIES)
+    return columns
 
 
-def _nanoseconds(cell: str) -> int | None:
-    """Decimal seconds as ns, to the nearest. None where the text is not such a number, or out of range."""
-    try:
-        seconds = Decimal(cell.strip()) if len(cell) <= 40 and "_" not in cell else None
-    except InvalidOperation:
-        return None
-    if seconds is None or not seconds.is_finite() or not 0 <= seconds <= LONGEST_S or seconds.is_signed():
-        return None
-    return int((seconds * NS_PER_S).to_integral_value())
+def _chunks(source: Path, read: Iterator[Table], sums: Sums | None, totals: dict[str, int]) -> Iterator[Chunk]:
+    """STREAM rows; at the end of a pass `totals` has the sums of columns for which STREAM has none."""
+    found = dict[str, int]()
+    for table in read:
+        rows = rows_of(source, table)
+        if sums is not None:
+            raise_all([
+                f"{source}, {table.place(int(row))}, {name} = {rows[name][row]}: {expected}"
+                for name, wrong, expected in sums.misfits(rows)
+                for row in np.flatnonzero(wrong)[: MOST_MISTAKES + 1]
+            ])  # fmt: skip
+        has_items = sums is not None and ITEM_SLICE[0] in table.columns
+        check_item_columns(source, table, sums.of_items(rows) if has_items and sums else None)
+        for name in ITEM_COLUMNS:
+            if name in table.columns:
+                found[name] = found.get(name, 0) + int(table.columns[name].sum())
+        yield Chunk(rows, table.place)
+    totals.update(found)
 
 
-def _whole_number(cell: str) -> int | None:
-    text = cell.strip()
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
-        return None
-    return int(text)
+def _side(source: Path, suffix: str, name: str, max_rows: int) -> np.ndarray:
+    """A table beside the file, whole. Raises WorkloadError where it is absent, too long, or holds what its columns cannot."""
+    path, dtype = side_path(source, suffix, name), SIDES[name]
+    if not path.is_file():
+        raise WorkloadError(f"{source}: its {name} are in {path.name}, which is not beside it")
+    parts, count = [np.empty(0, dtype)], 0
+    reader = stream_parquet.side_columns if suffix == ".parquet" else stream_csv.side_columns
+    for columns in reader(path, dtype):
+        part = np.empty(len(columns["tokens"]), dtype)
+        for column, values in columns.items():
+            range_ = np.iinfo(dtype[column])
+            wrong = np.flatnonzero((values < range_.min) | (values > range_.max))
+            if len(wrong):
+                row = count + int(wrong[0])
+                raise WorkloadError(f"{path}, row {row}, {column} = {values[wrong[0]]}: expected at most {range_.max}")
+            part[column] = values
+        count += len(part)
+        if count > max_rows:
+            raise WorkloadError(f"{path}: more than {max_rows} rows")
+        parts.append(part)
+    return np.concatenate(parts)
