@@ -183,6 +183,7 @@ def test_n_global_of_a_pool_has_the_mean_lengths_of_all_its_requests() -> None:
                 weight[name] += pool.count[client, window] * pool.lengths[name].mean[row] / pool.count.sum()
     for name in ("input_tokens", "output_tokens"):
         assert rows[name].mean() == pytest.approx(weight[name], abs=5 * rows[name].std() / np.sqrt(len(rows)))
+    assert 0.6 < rows["reason_tokens"].sum() / rows["output_tokens"].sum() < 0.85
     assert set(rows["max_tokens"]) == {pool.max_output_tokens} and "deepseek-r1" in stream.description["lengths_of"]
 
 

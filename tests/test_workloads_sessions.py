@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_workloads_golden import digest_of, odd_pool
-from workloads import ITEMS, ClientPool, WorkloadError, check_segments, check_stream, compose, out_request
+from workloads import ITEMS, ClientPool, WorkloadError, check_segments, check_stream, compose, out_segment
 from workloads.arrivals import GAMMA
+from workloads.fields import REASON, REASON_PARTS
 from workloads.jit import is_plain
-from workloads.lengths import KNOTS, LengthTable
+from workloads.lengths import KNOTS, PROBABILITIES, LengthTable
 from workloads.numerics import Purpose
 from workloads.pool_data import PoolData
 from workloads.sessions import ITT, PRESETS, ConversationModel, sessions
@@ -24,16 +25,19 @@ from workloads.sessions.model import MOST_TURNS, mooncake_tokens
 from workloads.sessions.turns import Span, Turns
 from workloads.sessions.waiting import Waiting
 from workloads.stream import new_rows
+from workloads.traffic_model import TrafficModel
 
 NS = 10**9
 HOUR_WINDOWS = 144
+WEIGHTS = np.convolve(np.diff(PROBABILITIES), [0.5, 0.5])  # of knots, near what a sketch between them has in the mean
 
 
 @functools.cache
 def steady_pool(clients: int = 3) -> PoolData:
-    """Clients 5, 8, 11 … of one rate for a day, prompts of 1 to some 100 tokens, answers of some 20."""
+    """Clients 5, 8, 11 … of one rate for a day, prompts of 1 to some 100 tokens, answers of some 14, half of which think."""
     knots = np.linspace(1.0, 100.0, KNOTS) + 4.0 * np.arange(clients)[:, None]
-    tables = {"input_tokens": knots, "output_tokens": knots[:, ::-1][:, ::-1] / 4.0 + 1.0}
+    thinks = np.linspace(1.0, 1.0 + REASON_PARTS, KNOTS) + 0.0 * knots
+    tables = {"input_tokens": knots, "output_tokens": knots / 4.0 + 1.0, REASON: thinks}
     return PoolData(
         name="steady",
         client_ids=5 + 3 * np.arange(clients),
@@ -42,7 +46,7 @@ def steady_pool(clients: int = 3) -> PoolData:
         family=np.full((clients, HOUR_WINDOWS), GAMMA, np.int8),
         shape=np.ones((clients, HOUR_WINDOWS)),
         length_row=np.repeat(np.arange(clients, dtype=np.int32)[:, None], 4, axis=1),
-        lengths={name: LengthTable.of(rows, rows.mean(axis=1)) for name, rows in tables.items()},
+        lengths={name: LengthTable.of(rows, (rows * WEIGHTS).sum(axis=1)) for name, rows in tables.items()},
         max_output_tokens=200,
         absent_ids=(),
         absent_count=np.zeros(HOUR_WINDOWS),
@@ -76,6 +80,11 @@ def prompt_of(stream, row):
     return [(segment_id, j) for segment_id, tokens in pieces for j in range(tokens)]
 
 
+def spoken_segment(request_id):
+    """The name of an answer without the tokens that thought."""
+    return 2 * request_id + 1
+
+
 def by_session(rows):
     found = defaultdict(list)
     for row in rows[np.argsort(rows["request_id"])]:
@@ -92,7 +101,7 @@ SPANS = {
 
 
 @given(st.fixed_dictionaries({**SPANS, "conversation": models()}))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_sessions_are_a_stream_whose_prompts_can_be(asked):
     stream = sessions(steady_pool(), **asked)
     rows = stream.collect()
@@ -106,7 +115,7 @@ def test_sessions_are_a_stream_whose_prompts_can_be(asked):
 
 
 @given(st.fixed_dictionaries({**SPANS, "conversation": models(multi_turn_share=1.0)}))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_a_prompt_begins_with_the_one_before_it_and_its_answer_or_starts_again(asked):
     model, stream = asked["conversation"], sessions(steady_pool(), **asked)
     for turns in by_session(stream.collect()).values():
@@ -114,9 +123,11 @@ def test_a_prompt_begins_with_the_one_before_it_and_its_answer_or_starts_again(a
             assert row["arrival_ns"] > before["arrival_ns"] and row["turn"] == before["turn"] + 1
             assert model.history == "growing" or row["input_tokens"] >= before["input_tokens"]
             old, new = prompt_of(stream, before), prompt_of(stream, row)
-            history = len(old) + int(before["output_tokens"])
+            kept = int(before["output_tokens"]) - (0 if model.keep_reasoning else int(before["reason_tokens"]))
+            history = len(old) + kept
             if new[: len(old)] == old and len(new) > len(old):
-                assert {out_request(name) for name, _ in new[len(old) : history]} == {before["request_id"]}
+                answer = out_segment if kept == before["output_tokens"] else spoken_segment
+                assert new[len(old) : history] == [(answer(int(before["request_id"])), j) for j in range(kept)]
                 assert len(new) > history and (model.history == "marginal" or len(new) <= model.max_input_tokens)
             else:
                 shared = {name for name, _ in old} & {name for name, _ in new}
@@ -157,7 +168,8 @@ def twin(turns: Turns, start: np.void) -> list[dict[str, int]]:
             grown = prompt + kept + new
             prompt = prompts[turn - 1] if model.history == "marginal" else grown if grown <= model.max_input_tokens else new
             answer = length("output_tokens", Purpose.OUTPUT, turn)
-            thinks = answer * int(start["reason_tokens"]) // int(start["output_tokens"])
+            share = pool.lengths[REASON].sample(sketch, drawn(Purpose.REASON, turn))[0] - 1
+            thinks = (answer * int(share) + 250) // 501
             arrival += int(model.itt_ns(drawn(Purpose.PAUSE, turn))[0])
         row = {"turn": turn, "arrival_ns": arrival, "input_tokens": prompt, "output_tokens": answer, "reason_tokens": thinks}
         result.append(row | {"request_id": (int(start["client_id"]) << 32) + number + turn - 1})
@@ -209,7 +221,7 @@ def test_new_tokens_of_mooncake_have_its_quantiles():
     assert tokens.min() == 1
 
 
-@pytest.mark.parametrize(("itt", "rate_rps", "seeds"), [("servegen", 30.0, 12), ("burstgpt", 6.0, 8)])
+@pytest.mark.parametrize(("itt", "rate_rps", "seeds"), [("servegen", 30.0, 12), ("burstgpt", 6.0, 5)])
 def test_a_run_has_its_rate_from_the_first_second_to_the_last(itt, rate_rps, seeds):
     """Requests of its first, middle and last ten minutes; half a percent are of conversations from before the lead-in."""
     model = ConversationModel.preset("chat", itt)
@@ -217,7 +229,7 @@ def test_a_run_has_its_rate_from_the_first_second_to_the_last(itt, rate_rps, see
     counts = np.array([[len(rows) for rows in stream.windows(600.0)] for stream in streams]) / (600 * rate_rps)
     for part in counts.T:
         assert abs(part.mean() - 1.0) < 4 * part.std() / np.sqrt(seeds) + 0.005
-    assert abs(counts.mean() - 1.0) < 0.03 * np.sqrt(6.0 / rate_rps)  # more than four times what 20 or 9 parts spread by
+    assert abs(counts.mean() - 1.0) < 0.03 * np.sqrt(6.0 / rate_rps)  # more than four times what so many parts spread by
 
 
 @pytest.mark.parametrize("itt", ITT)
@@ -257,9 +269,9 @@ def test_a_composition_that_is_played_by_kernels_gives_the_same_bytes(monkeypatc
 
 
 GOLDEN = [  # preset, what else; requests, first 16 digits of sha256 of rows and of segments
-    ("servegen", {}, 18460, "8203f4f9b734c002", "93bff2d6dafeb614"),
-    ("chat", {"system_tokens": 40, "new_tokens": "mooncake"}, 18519, "53b8e755238efa0c", "680d7cc6c9f715a8"),
-    ("chat", {"history": "marginal", "itt": "burstgpt"}, 19503, "8f76364ac87a4cb2", "9b170a57703e17b2"),
+    ("servegen", {}, 18460, "ecb156615d797d4d", "7ba469ab55ee644d"),
+    ("chat", {"system_tokens": 40, "new_tokens": "mooncake"}, 18519, "0b27dca066a04543", "faa86d43025114d4"),
+    ("chat", {"history": "marginal", "itt": "burstgpt"}, 19503, "dc8f28e968cb649f", "ccc82ce154a49c54"),
 ]
 
 
@@ -323,11 +335,28 @@ def test_what_thinks_is_not_in_the_next_prompt_unless_it_is_kept():
     starts["request_id"] = (5 << 32) + np.arange(200)
     for kept in (False, True):
         made = Turns(pool, ConversationModel(1.0, keep_reasoning=kept), Span(0, 0, 2**62), 1).of(starts)
-        named = made.segments[made.segments["segment_id"] < 0]
-        assert bool(len(named)) == kept
         second = made.rows[made.rows["turn"] == 2]
-        run = made.segments[second["segments_start"][:, None] + np.arange(3)]
-        assert set(run["tokens"][:, 1]) == {30 if kept else 10}
+        answer = made.segments[second["segments_start"][:, None] + np.arange(3)][:, 1]
+        assert set(answer["tokens"]) == {30 if kept else 10}
+        assert (
+            np.array_equal(answer["segment_id"], out_segment(second["session_id"])) == kept
+            and np.all(answer["segment_id"] < 0) == kept
+        )
+
+
+@pytest.mark.parametrize("limit", ["pool", "client", "output", 7])
+def test_later_turns_ask_for_what_the_first_ones_do(limit):
+    rows = sessions(steady_pool(1), "5h", "20min", rate=1.0, model=TrafficModel(max_tokens=limit)).collect()
+    wanted = {"pool": 200, "client": 32, "output": rows["output_tokens"], 7: 7}[limit]
+    assert np.all(rows["max_tokens"] == wanted) and np.all(rows["output_tokens"] <= rows["max_tokens"])
+    assert len(set(rows["turn"])) > 3
+
+
+def test_later_turns_think_as_the_first_ones_do():
+    rows = sessions(ClientPool.load("deepseek-r1"), "8h", "30min", rate=20.0).collect()
+    first, later = rows[rows["turn"] == 1], rows[rows["turn"] > 1]
+    shares = [part["reason_tokens"].sum() / part["output_tokens"].sum() for part in (first, later)]
+    assert 0.5 < shares[0] < 0.9 and shares[1] == pytest.approx(shares[0], abs=0.03)
 
 
 def test_turns_wait_until_they_are_due():
@@ -393,8 +422,10 @@ def test_all_mistakes_of_a_model_are_told_at_once():
         ({"rate": -1.0}, "rate: expected a number above 0"),
         ({"clients": [6]}, "clients: client 6 is not in pool steady"),
         ({"duration": 0}, "duration: expected more than 0 s"),
+        ({"model": TrafficModel(correlation=0.5)}, "correlation = 0.5: prompts that hold a history have none"),
+        ({"pool": ClientPool.load("mm-image")}, "pool mm-image: its prompts have items; expected a pool of text"),
     ],
 )
 def test_sessions_that_cannot_be_are_refused(asked, told):
     with pytest.raises(WorkloadError, match=told):
-        sessions(steady_pool(), **asked)
+        sessions(**{"pool": steady_pool(), **asked})

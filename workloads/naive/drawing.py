@@ -11,6 +11,7 @@ from workloads.naive.fit import KEPT, NaiveFit
 from workloads.numerics import Purpose, stream_key, uniforms
 from workloads.pool_data import PoolData, block_of
 from workloads.stream import TOKEN_COLUMNS
+from workloads.thinking import thinking_tokens
 
 Fill = Callable[[NaiveFit, np.ndarray], None]
 _NOBODY = -1  # to the hash a client that no pool has
@@ -57,7 +58,7 @@ def drawn_apart(seed: int, lengths: np.ndarray) -> Fill:
 
 
 def drawn_of_pool(seed: int, pool: PoolData) -> Fill:
-    """Input and output apart, each of a client and 6 h block chosen by its requests in all of the pool's data.
+    """Input and answer apart, each of a client and 6 h block chosen by its requests in all of the pool's data.
 
     max_tokens is the longest answer published for the pool, as in composed streams. Raises WorkloadError for a pool whose
     prompts are not drawn as a whole.
@@ -69,12 +70,15 @@ def drawn_of_pool(seed: int, pool: PoolData) -> Fill:
     has_lengths = row >= 0
     requests = np.cumsum(np.bincount(row[has_lengths], pool.count[has_lengths]))
     keys = [stream_key(seed, _NOBODY, purpose) for purpose in (Purpose.INPUT, Purpose.OUTPUT)]
+    reason_key = stream_key(seed, _NOBODY, Purpose.REASON)
 
     def fill(fit: NaiveFit, rows: np.ndarray) -> None:
         for name, key in zip(fields, keys):
             which, where = (uniforms(key, 2 * rows["request_id"] + draw) for draw in (0, 1))
             sketch = np.searchsorted(requests, which * requests[-1], side="right")
-            rows[name] = pool.lengths[name].sample(np.minimum(sketch, len(requests) - 1), where)
+            sketch = np.minimum(sketch, len(requests) - 1)
+            rows[name] = pool.lengths[name].sample(sketch, where)
+        rows["reason_tokens"] = thinking_tokens(pool, sketch, rows["output_tokens"], uniforms(reason_key, rows["request_id"]))
         rows["max_tokens"] = pool.max_output_tokens
 
     return fill

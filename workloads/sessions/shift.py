@@ -9,16 +9,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from workloads.arrivals import WINDOW_S
-from workloads.lengths import BLOCK_S
 from workloads.numerics import Purpose, stream_key, uniforms
 from workloads.players import FIELD_PURPOSE, WINDOW_NS
-from workloads.pool_data import PoolData, overlaps
+from workloads.pool_data import BLOCK_WINDOWS, PoolData, overlaps
 from workloads.sessions.model import TURN_BITS, ConversationModel
 from workloads.sessions.turns import Span, Turns
-from workloads.stream import CLIENT_SHIFT, NS_PER_S, new_rows
+from workloads.stream import CLIENT_SHIFT, new_rows
+from workloads.thinking import thinking_tokens
 
 _SAMPLE: Final = 2048
-_BLOCK_NS: Final = round(BLOCK_S * NS_PER_S)
 _FOREVER: Final = Span(0, 0, 2**62)
 
 
@@ -39,7 +38,7 @@ def input_means(
     """
     count = _requests(pool, start_s, duration_s, clients)
     mean = pool.lengths["input_tokens"].model_mean()
-    sketch = pool.length_row[:, np.arange(pool.windows) * WINDOW_NS // _BLOCK_NS]
+    sketch = pool.length_row[:, np.arange(pool.windows) // BLOCK_WINDOWS]
     alone = float((count * mean[sketch]).sum() / count.sum())
     if model.history == "marginal" or model.multi_turn_share == 0.0:
         return InputMeans(alone, alone)
@@ -63,12 +62,15 @@ def _requests(pool: PoolData, start_s: float, duration_s: float, clients: Sequen
 def _starts(pool: PoolData, count: np.ndarray, sketch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """STREAM rows of sample starts, chosen by their requests, and their rows in the tables of lengths."""
     cumulative, number = np.cumsum(count), np.arange(_SAMPLE)
-    drawn = {purpose: uniforms(stream_key(0, 0, purpose), number) for purpose in (Purpose.REQUEST, *FIELD_PURPOSE.values())}
+    purposes = (Purpose.REQUEST, *FIELD_PURPOSE.values(), Purpose.REASON)
+    drawn = {purpose: uniforms(stream_key(0, 0, purpose), number) for purpose in purposes}
     chosen = np.searchsorted(cumulative, drawn[Purpose.REQUEST] * cumulative[-1], side="right")
     client, window = np.divmod(np.minimum(chosen, count.size - 1), pool.windows)
     rows = new_rows(_SAMPLE)
     rows["arrival_ns"], rows["client_id"] = window * WINDOW_NS, pool.client_ids[client]
     rows["request_id"] = (rows["client_id"].astype(np.int64) << CLIENT_SHIFT) + number
+    own = sketch[client, window]
     for name, purpose in FIELD_PURPOSE.items():
-        rows[name] = pool.lengths[name].sample(sketch[client, window], drawn[purpose])
-    return rows, sketch[client, window]
+        rows[name] = pool.lengths[name].sample(own, drawn[purpose])
+    rows["reason_tokens"] = thinking_tokens(pool, own, rows["output_tokens"], drawn[Purpose.REASON])
+    return rows, own

@@ -9,18 +9,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from workloads.arrivals import WINDOW_S
 from workloads.errors import WorkloadError
-from workloads.lengths import BLOCK_S
 from workloads.numerics import Purpose, stream_key, stream_keys, uniforms
 from workloads.players import WINDOW_NS
-from workloads.pool_data import PoolData
+from workloads.pool_data import BLOCK_WINDOWS, PoolData
 from workloads.sessions.model import MOST_TURNS, TURN_BITS, ConversationModel, mooncake_tokens
 from workloads.sessions.pieces import Pieces, answer_ids, system_ids, text_ids
 from workloads.stream import CLIENT_SHIFT
+from workloads.thinking import thinking_tokens
+from workloads.traffic_model import TrafficModel
 
-_BLOCK_WINDOWS: Final = round(BLOCK_S / WINDOW_S)
-_PURPOSES: Final = (Purpose.REQUEST, Purpose.PAUSE, Purpose.INPUT, Purpose.OUTPUT)
+_PURPOSES: Final = (Purpose.REQUEST, Purpose.PAUSE, Purpose.INPUT, Purpose.OUTPUT, Purpose.REASON)
 _NOBODY: Final = -2  # to the hash a client that no pool has
 _NO_TURN: Final = np.iinfo(np.int64).max
 
@@ -41,10 +40,12 @@ class Expanded(NamedTuple):
 
 
 class Turns:
-    """The turns of a pool's conversations under a model and a seed."""
+    """The turns of a pool's conversations under a model and a seed; of `traffic` later turns read max_tokens alone."""
 
-    def __init__(self, pool: PoolData, model: ConversationModel, span: Span, seed: int) -> None:
-        self.pool, self.model, self.span = pool, model, span
+    def __init__(
+        self, pool: PoolData, model: ConversationModel, span: Span, seed: int, traffic: TrafficModel | None = None
+    ) -> None:
+        self.pool, self.model, self.span, self.traffic = pool, model, span, traffic or TrafficModel()
         own = int(stream_key(seed, _NOBODY, Purpose.REQUEST))  # a seed of our own: nothing is shared with the composition
         self._keys = {purpose: stream_keys(own, pool.client_ids, purpose) for purpose in _PURPOSES}
 
@@ -61,7 +62,7 @@ class Turns:
     def sketches(self, client: np.ndarray, arrival_ns: np.ndarray) -> np.ndarray:
         """Rows in the tables of lengths, of clients by index at these times of the composition."""
         window = (arrival_ns + self.span.begun_ns) // WINDOW_NS % self.pool.period
-        rows: np.ndarray = self.pool.length_row[client, window // _BLOCK_WINDOWS]
+        rows: np.ndarray = self.pool.length_row[client, window // BLOCK_WINDOWS]
         return rows
 
     def drawn(self, purpose: Purpose, client: np.ndarray, number: np.ndarray) -> np.ndarray:
@@ -96,8 +97,7 @@ class _Talks:
         everyone = np.arange(len(rows))
         self._begin_prompts(everyone, rows)
         self.pieces.slice(rows, everyone)
-        self.first = rows.copy()
-        return self.first, everyone
+        return rows.copy(), everyone
 
     def go_on(self) -> tuple[np.ndarray, np.ndarray]:
         """The next turn of those that have another inside the run, and whose it is."""
@@ -121,15 +121,19 @@ class _Talks:
         return rows, talks
 
     def _next_rows(self) -> np.ndarray:
-        """Rows of the next turn but for their prompts. An answer thinks for as large a part of it as the first one does."""
-        talks = self.going
-        rows, first, number = self.last[talks], self.first[talks], self.number[talks] + self.turn - 1
-        rows["turn"], rows["request_id"] = self.turn, first["request_id"] + self.turn - 1
-        rows["arrival_ns"] += self.model.itt_ns(self.of.drawn(Purpose.PAUSE, self.client[talks], number))
-        drawn = self.of.drawn(Purpose.OUTPUT, self.client[talks], number)
-        rows["output_tokens"] = self.of.pool.lengths["output_tokens"].sample(self.sketch[talks], drawn)
-        thinking = rows["output_tokens"].astype(np.int64) * first["reason_tokens"] // first["output_tokens"]
-        rows["reason_tokens"] = thinking
+        """Rows of the next turn but for their prompts."""
+        of, talks = self.of, self.going
+        rows, client, sketch = self.last[talks], self.client[talks], self.sketch[talks]
+        number = self.number[talks] + self.turn - 1
+        rows["turn"], rows["request_id"] = self.turn, rows["session_id"] + self.turn - 1
+        rows["arrival_ns"] += self.model.itt_ns(of.drawn(Purpose.PAUSE, client, number))
+        rows["output_tokens"] = of.pool.lengths["output_tokens"].sample(sketch, of.drawn(Purpose.OUTPUT, client, number))
+        if isinstance(of.traffic.max_tokens, int):
+            np.minimum(rows["output_tokens"], of.traffic.max_tokens, out=rows["output_tokens"])
+        elif of.traffic.max_tokens == "output":
+            rows["max_tokens"] = rows["output_tokens"]
+        drawn = of.drawn(Purpose.REASON, client, number)
+        rows["reason_tokens"] = thinking_tokens(of.pool, sketch, rows["output_tokens"], drawn)
         return rows
 
     def _new_text(self, talks: np.ndarray, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
