@@ -208,6 +208,7 @@ def test_tokens_that_think_stay_with_their_answer(kind: str) -> None:
         ("poisson", {"burstiness": 2.0}, "burstiness does nothing for naive poisson, only for loadgen"),
         ("n_hour", {"period": 3}, "period does nothing for naive n_hour, only for n_global"),
         ("n_global", {"period": 3}, "period: expected a client pool or a stream, got int"),
+        ("n_global", {"period": ClientPool.load("mm-image")}, "prompts of pool mm-image are text and items"),
         ("n_global", {"period": stream_of([], 5.0)}, "period: a stream without requests"),
         ("loadgen", {"burstiness": 0.0}, "burstiness: expected a number from 0.005 to 10000, or inf, got 0.0"),
         ("loadgen", {"burstiness": math.nan}, "burstiness: expected a number"),
