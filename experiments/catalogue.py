@@ -2,23 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments.console import Console
 from experiments.errors import UserError, unknown
 from experiments.words import seconds
 from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
-from workloads import ClientPool, compose, known_pools, naive, parse_duration_s
-from workloads.stream_file import save
-
-
-class Span(NamedTuple):
-    """A part of a pool's clock, and how much of its rate; texts as the user wrote them."""
-
-    start: str
-    duration: str
-    rate: float | None
-    scale: float | None
+from workloads import ClientPool, known_pools
 
 
 def list_pools() -> None:
@@ -41,26 +31,6 @@ def list_pools() -> None:
 def describe_pool(name: str) -> None:
     """All that is known of a pool."""
     _print_tree(_pool(name).describe())
-
-
-def generate(name: str, span: Span, kind: str, seed: int, out: Path, force: bool) -> None:
-    """Write a stream of a pool, or its naive stand-in, to a file."""
-    if out.exists() and not force:
-        raise UserError(f"--out {out}: exists already; --force replaces it")
-    stream = compose(
-        _pool(name),
-        parse_duration_s(span.start, "--start"),
-        parse_duration_s(span.duration, "--duration"),
-        span.rate,
-        span.scale,
-        seed,
-    )
-    if kind != "none":
-        stream = naive(stream, kind, seed)
-    save(stream, out, overwrite=force)
-    for note in stream.description.get("notes", []):
-        print(f"note: {note}")
-    print(f"{out}: {len(stream.collect()):,} requests over {stream.duration_s:g} s")
 
 
 def list_tables() -> None:

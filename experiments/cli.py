@@ -180,20 +180,43 @@ def workload_describe(pool: Annotated[str, typer.Argument(help="A shipped pool, 
 
 @workload_app.command("generate")
 def workload_generate(
-    pool: Annotated[str, typer.Option(help="A shipped pool, or a path to ServeGen data.")],
-    out: Annotated[Path, typer.Option(help="A new file: .csv, .csv.gz or .parquet.")],
-    start: Annotated[str, typer.Option(help="In the pool's own clock, such as 20h.")] = "0s",
+    pool: Annotated[str, typer.Option(help="A shipped pool, a pool's file, or a path to ServeGen data.")],
+    out: Annotated[Path, typer.Option(help="A new file: .csv, .csv.gz, .parquet, or .jsonl of Mooncake's format.")],
+    start: Annotated[str | None, typer.Option(help="In the pool's own clock, such as 20h; 0 if not said.")] = None,
     duration: Annotated[str, typer.Option(help="Such as 6h.")] = "1h",
     rate: Annotated[float | None, typer.Option(help="Mean requests/s in all; the pool's own if not said.")] = None,
     scale: Annotated[float | None, typer.Option(help="A factor on every client's rate, in place of --rate.")] = None,
-    naive: Annotated[str, typer.Option(help="none, or a naive kind fitted on the same span.")] = "none",
+    naive: Annotated[str | None, typer.Option(help="A naive kind, fitted on the same span.")] = None,
     seed: Annotated[int, typer.Option(help="The seed.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of [workload] or [clients], such as clients.top=5."
+        ),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write the stream of a pool to a file."""
-    from experiments.catalogue import Span, generate
+    from experiments.generate import generate
 
-    generate(pool, Span(start, duration, rate, scale), naive, seed, out, force)
+    workload = {"start": start, "duration": duration, "rate": rate, "scale": scale, "naive": naive, "seed": seed}
+    generate(pool, workload, overrides or [], out, format, force)
+
+
+@workload_app.command("convert")
+def workload_convert(
+    source: Annotated[str, typer.Argument(help="A trace in any format that is read; docs/traces.md lists them.")],
+    target: Annotated[Path, typer.Argument(help="A new file.")],
+    to: Annotated[str | None, typer.Option(help="Its format, where its name does not tell it.")] = None,
+    of: Annotated[str | None, typer.Option("--from", help="The source's format, where its content does not tell it.")] = None,
+    dejitter: Annotated[bool, typer.Option("--dejitter", help="Spread arrivals over the ticks of a coarse clock.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write a trace in another format, and say what that cannot hold."""
+    from experiments.convert import convert
+
+    convert(source, target, to, force, of, dejitter)
 
 
 @profiles_app.command("list")
