@@ -144,7 +144,8 @@ def test_the_table_of_sources_says_which_keys_go_together(source, tmp_path):
     (tmp_path / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n0,1,1\n")
     values = {"pool": "m-mid", "trace": "t.csv", "concurrency": 1, "input_tokens": 1, "output_tokens": 1}
     values |= {"start": "1h", "duration": "1h", "naive": "poisson", "rate": 1.0, "scale": 1.0, "trace_format": "csv"}
-    values |= {"dejitter": False, "arrivals": "gap", "rates": "smooth", "correlation": 0.3, "max_tokens": 9, "repeated_items": 0.1}
+    values |= {"dejitter": False, "arrivals": "gap", "rates": "smooth", "correlation": 0.3, "max_tokens": 9}
+    values |= {"repeated_items": 0.1}
     table = first_table(text_of("scenario.md").split("Which keys go with which source")[1])
     needs, may, refuses = next([names_in(cell) for cell in row[1:]] for row in table if source in names_in(row[0]))
     least = {key: values[key] for key in [source, *needs]}
