@@ -190,7 +190,9 @@ def workload_generate(
     seed: Annotated[int, typer.Option(help="The seed.")] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A key of [workload] or [clients], such as clients.top=5."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of [workload], [clients] or [conversation], such as clients.top=5."
+        ),
     ] = None,
     format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
@@ -209,12 +211,14 @@ def workload_convert(
     to: Annotated[str | None, typer.Option(help="Its format, where its name does not tell it.")] = None,
     of: Annotated[str | None, typer.Option("--from", help="The source's format, where its content does not tell it.")] = None,
     dejitter: Annotated[bool, typer.Option("--dejitter", help="Spread arrivals over the ticks of a coarse clock.")] = False,
+    upsample: Annotated[float | None, typer.Option(help="So many times the rate, such as 2.")] = None,
+    method: Annotated[str | None, typer.Option(help="Of --upsample: keep_turns (if not said) or compress.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a trace in another format, and say what that cannot hold."""
     from experiments.convert import convert
 
-    convert(source, target, to, force, of, dejitter)
+    convert(source, target, to, force, of, dejitter, upsample, method)
 
 
 @workload_app.command("fit")

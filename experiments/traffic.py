@@ -9,6 +9,7 @@ from experiments.workload_tables import Asked, Clients
 from workloads import ClientPool, Stream, compose, concurrency, naive
 from workloads.arrivals import WINDOW_S
 from workloads.lengths import BLOCK_S
+from workloads.sessions import sessions
 from workloads.traces import read_trace
 
 PER_CLIENT = "per_client"
@@ -25,14 +26,19 @@ def stream_of(scenario: Asked, seed: int | None = None) -> Any:
     if workload.naive == "none":
         return _per_client(scenario, seed)
     if workload.duration is None or workload.duration > HOUR_S:  # perhaps more than memory holds
-        return naive(_per_client(scenario, scenario.seed), workload.naive, seed)
-    return naive(_collected(_fitted_on(scenario).model_dump_json(), scenario.seed), workload.naive, seed)
+        fitted_on = _per_client(scenario, scenario.seed)
+    else:
+        fitted_on = _collected(_fitted_on(scenario).model_dump_json(), scenario.seed)
+    options: dict[str, Any] = {} if workload.burstiness is None else {"burstiness": workload.burstiness}
+    if workload.naive == "n_global" and workload.trace is None:
+        options["period"] = clients_pool(scenario)
+    return naive(fitted_on, workload.naive, seed, **options)
 
 
 def _fitted_on(asked: Asked) -> Asked:
     """What is asked for, less all that does not move the per-client traffic that a naive kind is fitted on."""
     workload = asked.workload.model_copy(update={"naive": "none", "burstiness": None})
-    return Asked(seed=asked.seed, workload=workload, clients=asked.clients)
+    return Asked(seed=asked.seed, workload=workload, clients=asked.clients, conversation=asked.conversation)
 
 
 def kind_of(scenario: Scenario, kind: str) -> Scenario:
@@ -71,7 +77,10 @@ def _per_client(scenario: Asked, seed: int) -> Stream:
             f"workload.start = {start_s / HOUR_S:g} h: pool {pool.name} has {pool.duration_s / HOUR_S:g} h of data; "
             "expected a duration too, as past them its days come again"
         )
-    options = {"seed": seed, "clients": _chosen(scenario.clients, pool), "model": workload.traffic_model()}
+    options: dict[str, Any] = {"seed": seed, "clients": _chosen(scenario.clients, pool), "model": workload.traffic_model()}
+    if scenario.conversation is not None:
+        options["conversation"] = scenario.conversation.model()
+        return sessions(pool, start_s, duration_s, workload.rate, workload.scale, **options)
     return compose(pool, start_s, duration_s, workload.rate, workload.scale, **options)
 
 

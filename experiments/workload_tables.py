@@ -99,7 +99,7 @@ class Workload(Table):
     max_tokens: int | str | None = None
     repeated_items: float | None = None
     naive: Annotated[str, AfterValidator(_naive_or_none)] = "none"
-    burstiness: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    burstiness: Annotated[float, Field(ge=0.005, le=1e4)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "Workload":
@@ -167,15 +167,47 @@ class Clients(Table):
         return self
 
 
+class Conversation(Table):
+    """The requests of a pool as turns of conversations: a preset of `workloads.ConversationModel`, changed."""
+
+    preset: str = "chat"
+    itt: str | None = None
+    multi_turn_share: float | None = None
+    extra_turns: list[list[float]] | None = None
+    itt_median_s: float | None = None
+    itt_sigma: float | None = None
+    history: str | None = None
+    new_tokens: str | None = None
+    keep_reasoning: bool | None = None
+    max_input_tokens: int | None = None
+    system_tokens: int | None = None
+
+    @model_validator(mode="after")
+    def _model_can_be(self) -> "Conversation":
+        self.model()
+        return self
+
+    def model(self) -> Any:
+        """The `workloads.ConversationModel` asked for; ValueError where there is none such."""
+        from workloads.sessions import ConversationModel
+
+        changes = self.model_dump(exclude={"preset", "itt"}, exclude_none=True)
+        if "extra_turns" in changes:
+            changes["extra_turns"] = tuple(map(tuple, changes["extra_turns"]))
+        return ConversationModel.preset(self.preset, self.itt, **changes)
+
+
 class Asked(Table):
     """All that says who asks: the tables of a scenario that need no cluster."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     workload: Workload
     clients: Clients | None = None
+    conversation: Conversation | None = None
 
     @model_validator(mode="after")
     def _clients_are_of_a_pool(self) -> "Asked":
-        if self.clients is not None and self.workload.pool is None and self.workload.servegen is None:
-            raise ValueError("clients would do nothing: the workload is not a pool of clients")
+        of_pools = [name for name in ("clients", "conversation") if getattr(self, name) is not None]
+        if of_pools and self.workload.pool is None and self.workload.servegen is None:
+            raise ValueError(f"{' and '.join(of_pools)} would do nothing: the workload is not a pool of clients")
         return self
