@@ -191,7 +191,7 @@ def workload_generate(
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A key of [workload], [clients] or [conversation], such as clients.top=5."
+            "--set", metavar="KEY=VALUE", help="A key of [workload], [clients], [conversation]: clients.top=5."
         ),
     ] = None,
     format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,

@@ -20,7 +20,8 @@ def convert(
 ) -> None:
     """Write the requests of a file in another format; print the notes of its reader and what the format cannot hold.
 
-    With a `factor` the requests come so many times as fast, by a `method` of workloads.upsample. `format` is that of the target, told by its name if not said; `source_format` that of the source, told by what is in it.
+    With a `factor` the requests come so many times as fast, by a `method` of workloads.upsample. `format` is that of the
+    target, told by its name if not said; `source_format` that of the source, told by what is in it.
     Raises UserError or WorkloadError for a mistake of the user, and then leaves the target as it was.
     """
     if target.exists() and not force:
