@@ -1,36 +1,30 @@
 """What there is: pools and the traffic they send, GPUs and models and what a step costs on them."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from experiments.console import Console
-from experiments.errors import UserError, unknown
+from experiments.errors import UserError
+from experiments.sources import pool_at
 from experiments.words import seconds
 from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
 from workloads import ClientPool, known_pools
+from workloads.summary import Summary, summary
 
 
 def list_pools() -> None:
     """One line a pool."""
-    rows = []
-    for name in known_pools():
-        facts = ClientPool.load(name).describe()
-        rows.append(
-            [
-                name,
-                facts["clients"],
-                f"{facts['duration_s'] / 3600:g} h",
-                f"{facts['rate_mean_rps']:,.1f}",
-                f"{facts['rate_peak_rps']:,.1f}",
-            ]
-        )
-    Console().table(["pool", "clients", "data", "mean req/s", "peak req/s"], rows)
+    rows = [_pool_row(summary(ClientPool.load(name))) for name in known_pools()]
+    head = ["pool", "clients", "data", "mean req/s", "peak req/s", "input", "items", "output", "from", "imputed"]
+    Console().table(head, rows)
 
 
 def describe_pool(name: str) -> None:
     """All that is known of a pool."""
-    _print_tree(_pool(name).describe())
+    pool = pool_at(name)
+    if pool is None:
+        raise UserError(f"{name}: a trace; servecast workload characterize tells what is in it")
+    _print_tree(pool.describe())
 
 
 def list_tables() -> None:
@@ -67,12 +61,21 @@ def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -
     )
 
 
-def _pool(name: str) -> ClientPool:
-    if name in known_pools():
-        return ClientPool.load(name)
-    if Path(name).exists():
-        return ClientPool.from_servegen(name)
-    raise UserError(f"{unknown('pool', name, known_pools())}, and no such path")
+def _pool_row(of: Summary) -> list[str]:
+    """What the list of pools shows of one; the input of a multimodal pool is its text."""
+    items = ", ".join(f"{mean:.2g} {kind}" for kind, mean in of.items.items()) or "-"
+    return [
+        of.name,
+        f"{of.clients}",
+        f"{of.duration_s / 3600:g} h",
+        f"{of.rate_mean_rps:,.3g}" if of.rate_mean_rps < 1.0 else f"{of.rate_mean_rps:,.1f}",
+        f"{of.rate_peak_rps:,.1f}",
+        f"{of.input_tokens:,.0f}",
+        items,
+        f"{of.output_tokens:,.0f}",
+        of.kind,
+        f"{of.imputed_share_frac:.0%}" if of.imputed_share_frac else "-",
+    ]
 
 
 def _print_tree(value: Any, depth: int = 0) -> None:

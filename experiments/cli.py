@@ -190,9 +190,7 @@ def workload_generate(
     seed: Annotated[int, typer.Option(help="The seed.")] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A key of [workload], [clients], [conversation]: clients.top=5."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [workload], [clients], [conversation]: clients.top=5."),
     ] = None,
     format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,

@@ -9,8 +9,8 @@ import numpy as np
 from experiments.errors import UserError
 from experiments.scenario_file import asked_of
 from experiments.traffic import stream_of
-from experiments.workload_tables import POOL_FILES
 from workloads import Stream, known_pools
+from workloads.clients import is_pool_file
 from workloads.traces import convert
 
 
@@ -37,7 +37,7 @@ def generate(
 
 def _source_key(pool: str) -> str:
     """Which key of `[workload]` names the pool: a path that is no pool's file holds published client data."""
-    is_data = pool not in known_pools() and not pool.endswith(POOL_FILES) and Path(pool).exists()
+    is_data = pool not in known_pools() and not is_pool_file(pool) and Path(pool).exists()
     return "servegen" if is_data else "pool"
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from experiments.errors import UserError, nearest
 from experiments.scenario import Scenario
-from experiments.workload_tables import POOL_FILES, Asked
+from experiments.workload_tables import Asked
+from workloads.clients import is_pool_file
 
 MOST_BYTES = 1_000_000
 Tables = TypeVar("Tables", bound=Asked)
@@ -147,7 +148,7 @@ def _with_paths(scenario: Tables, place: str, folder: Path) -> Tables:
     changes = {}
     for key in ("pool", "servegen", "trace"):
         name = getattr(workload, key)
-        if name is None or (key == "pool" and not name.endswith(POOL_FILES)):
+        if name is None or (key == "pool" and not is_pool_file(name)):
             continue
         path = Path(name) if Path(name).is_absolute() else folder / name
         if not path.exists():

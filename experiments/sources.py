@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from experiments.errors import UserError, unknown
 from workloads import ClientPool, Stream, compose, known_pools, parse_duration_s, read_trace
+from workloads.clients import is_pool_file
 
 
 class Part(NamedTuple):
@@ -26,7 +27,7 @@ def source_of(text: str, part: Part | None = None) -> Stream:
     WorkloadError for what is none of these.
     """
     part = part or Part()
-    pool = _pool(text)
+    pool = pool_at(text)
     if pool is not None:
         start_s = parse_duration_s(part.start or 0.0, "--start")
         rest_s = pool.duration_s - start_s
@@ -40,15 +41,11 @@ def source_of(text: str, part: Part | None = None) -> Stream:
     return read_trace(text)
 
 
-def _pool(text: str) -> ClientPool | None:
-    """The pool that is meant; None for a trace."""
-    from workloads.pool_file import read_pool
-
+def pool_at(text: str) -> ClientPool | None:
+    """The pool that is meant: a shipped one, a pool's file, or published client data; None for a trace. UserError for neither."""
     path = Path(text)
-    if text in known_pools():
+    if text in known_pools() or (is_pool_file(text) and path.exists()):
         return ClientPool.load(text)
     if not path.exists():
         raise UserError(f"{unknown('pool', text, known_pools())}, and no such path")
-    if path.is_dir() or text.endswith((".tar.gz", ".tgz")):
-        return ClientPool.from_servegen(path)
-    return ClientPool(**vars(read_pool(path))) if path.suffix == ".npz" else None
+    return ClientPool.from_servegen(path) if path.is_dir() or text.endswith((".tar.gz", ".tgz")) else None

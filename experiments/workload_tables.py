@@ -12,7 +12,6 @@ MODEL_KEYS = ("arrivals", "rates", "correlation", "max_tokens", "repeated_items"
 """Keys of `[workload]` that are fields of `workloads.TrafficModel`."""
 RANGES = ("rate_rps", "cv", "input_tokens", "output_tokens", "active", "top")
 """Keys of `[clients]` that choose clients by what they are."""
-POOL_FILES = (".npz", ".toml")
 
 
 def known(what: str, name: str, names: Any) -> str:
@@ -35,8 +34,9 @@ def _seconds(value: Any) -> float:
 
 def _pool(name: str) -> str:
     from workloads import known_pools
+    from workloads.clients import is_pool_file
 
-    return name if name.endswith(POOL_FILES) else known("pool", name, known_pools())
+    return name if is_pool_file(name) else known("pool", name, known_pools())
 
 
 def _trace_format(name: str) -> str:

@@ -19,6 +19,7 @@ from workloads.pool_data import PoolData
 from workloads.selection import published, replicate, resample, select
 
 POOLS = Path(__file__).parent / "pools"
+SUFFIXES = (".npz", ".toml")  # fitted pools, and recipes
 MISSING = ("drop", "impute")
 
 
@@ -35,13 +36,19 @@ class ClientPool(PoolData):
     """A pool as users meet it: the arrays and rates of PoolData, where to get one, and how to describe it."""
 
     @classmethod
-    def load(cls, name: str) -> ClientPool:
-        """A pool shipped with the package, by file name; WorkloadError names the nearest where there is none."""
+    def load(cls, name: str | os.PathLike[str]) -> ClientPool:
+        """A pool shipped with the package, by name, or one's own: the path of a `.npz` (fitted) or a `.toml` (a recipe).
+
+        Raises WorkloadError: for an unknown name with the nearest, for a file with all that is wrong in it.
+        """
+        path = _file_of(name)
+        if path.suffix == ".toml":
+            from workloads.recipe import read_recipe_pool
+
+            return cls(**vars(read_recipe_pool(path)))
         from workloads.pool_file import read_pool
 
-        if name not in known_pools():
-            raise WorkloadError(f"no client pool {name!r}{nearest(name, known_pools())}; known: {', '.join(known_pools())}")
-        return cls(**vars(read_pool(POOLS / f"{name}.npz")))
+        return cls(**vars(read_pool(path)))
 
     @classmethod
     def from_servegen(cls, path: str | os.PathLike[str], missing: str = "drop") -> ClientPool:
@@ -88,4 +95,22 @@ class ClientPool(PoolData):
 
 def known_pools() -> list[str]:
     """Names of the pools shipped with the package."""
-    return sorted(path.stem for path in POOLS.glob("*.npz"))
+    return sorted(path.stem for path in POOLS.iterdir() if path.suffix in SUFFIXES)
+
+
+def is_pool_file(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is the path of a pool's file rather than the name of a shipped pool."""
+    return Path(name).suffix in SUFFIXES
+
+
+def _file_of(name: str | os.PathLike[str]) -> Path:
+    if is_pool_file(name):
+        return Path(name)
+    for path in POOLS.iterdir():
+        if path.stem == str(name) and path.suffix in SUFFIXES:
+            return path
+    known = known_pools()
+    raise WorkloadError(
+        f"no client pool {str(name)!r}{nearest(str(name), known)}; known: {', '.join(known)}, and paths that end in "
+        f"{' or '.join(SUFFIXES)}"
+    )
