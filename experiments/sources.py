@@ -42,7 +42,7 @@ def source_of(text: str, part: Part | None = None) -> Stream:
 
 
 def pool_at(text: str) -> ClientPool | None:
-    """The pool that is meant: a shipped one, a pool's file, or published client data; None for a trace. UserError for neither."""
+    """The pool that is meant: a shipped one, a pool's file, or published data; None for a trace. UserError for neither."""
     path = Path(text)
     if text in known_pools() or (is_pool_file(text) and path.exists()):
         return ClientPool.load(text)
