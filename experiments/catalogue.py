@@ -1,26 +1,15 @@
 """What there is: pools and the traffic they send, GPUs and models and what a step costs on them."""
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments.console import Console
-from experiments.errors import UserError, unknown
+from experiments.errors import UserError
+from experiments.sources import pool_at
 from experiments.words import seconds
 from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
-from workloads import ClientPool, compose, known_pools, naive, parse_duration_s
-from workloads.clients import is_pool_file
-from workloads.stream_file import save
+from workloads import ClientPool, known_pools
 from workloads.summary import Summary, summary
-
-
-class Span(NamedTuple):
-    """A part of a pool's clock, and how much of its rate; texts as the user wrote them."""
-
-    start: str
-    duration: str
-    rate: float | None
-    scale: float | None
 
 
 def list_pools() -> None:
@@ -32,27 +21,10 @@ def list_pools() -> None:
 
 def describe_pool(name: str) -> None:
     """All that is known of a pool."""
-    _print_tree(_pool(name).describe())
-
-
-def generate(name: str, span: Span, kind: str, seed: int, out: Path, force: bool) -> None:
-    """Write a stream of a pool, or its naive stand-in, to a file."""
-    if out.exists() and not force:
-        raise UserError(f"--out {out}: exists already; --force replaces it")
-    stream = compose(
-        _pool(name),
-        parse_duration_s(span.start, "--start"),
-        parse_duration_s(span.duration, "--duration"),
-        span.rate,
-        span.scale,
-        seed,
-    )
-    if kind != "none":
-        stream = naive(stream, kind, seed)
-    save(stream, out, overwrite=force)
-    for note in stream.description.get("notes", []):
-        print(f"note: {note}")
-    print(f"{out}: {len(stream.collect()):,} requests over {stream.duration_s:g} s")
+    pool = pool_at(name)
+    if pool is None:
+        raise UserError(f"{name}: a trace; servecast workload characterize tells what is in it")
+    _print_tree(pool.describe())
 
 
 def list_tables() -> None:
@@ -87,14 +59,6 @@ def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -
     console.say(
         f"{memory.blocks:,} KV blocks of {memory.block_size} tokens: {memory.kv_tokens:,} tokens of context in an instance"
     )
-
-
-def _pool(name: str) -> ClientPool:
-    if name in known_pools() or (is_pool_file(name) and Path(name).exists()):
-        return ClientPool.load(name)
-    if Path(name).exists():
-        return ClientPool.from_servegen(name)
-    raise UserError(f"{unknown('pool', name, known_pools())}, and no such path")
 
 
 def _pool_row(of: Summary) -> list[str]:

@@ -180,20 +180,76 @@ def workload_describe(pool: Annotated[str, typer.Argument(help="A shipped pool, 
 
 @workload_app.command("generate")
 def workload_generate(
-    pool: Annotated[str, typer.Option(help="A shipped pool, or a path to ServeGen data.")],
-    out: Annotated[Path, typer.Option(help="A new file: .csv, .csv.gz or .parquet.")],
-    start: Annotated[str, typer.Option(help="In the pool's own clock, such as 20h.")] = "0s",
+    pool: Annotated[str, typer.Option(help="A shipped pool, a pool's file, or a path to ServeGen data.")],
+    out: Annotated[Path, typer.Option(help="A new file: .csv, .csv.gz, .parquet, or .jsonl of Mooncake's format.")],
+    start: Annotated[str | None, typer.Option(help="In the pool's own clock, such as 20h; 0 if not said.")] = None,
     duration: Annotated[str, typer.Option(help="Such as 6h.")] = "1h",
     rate: Annotated[float | None, typer.Option(help="Mean requests/s in all; the pool's own if not said.")] = None,
     scale: Annotated[float | None, typer.Option(help="A factor on every client's rate, in place of --rate.")] = None,
-    naive: Annotated[str, typer.Option(help="none, or a naive kind fitted on the same span.")] = "none",
+    naive: Annotated[str | None, typer.Option(help="A naive kind, fitted on the same span.")] = None,
     seed: Annotated[int, typer.Option(help="The seed.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [workload], [clients], [conversation]: clients.top=5."),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, where its name does not tell it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write the stream of a pool to a file."""
-    from experiments.catalogue import Span, generate
+    from experiments.generate import generate
 
-    generate(pool, Span(start, duration, rate, scale), naive, seed, out, force)
+    workload = {"start": start, "duration": duration, "rate": rate, "scale": scale, "naive": naive, "seed": seed}
+    generate(pool, workload, overrides or [], out, format, force)
+
+
+@workload_app.command("convert")
+def workload_convert(
+    source: Annotated[str, typer.Argument(help="A trace in any format that is read; docs/traces.md lists them.")],
+    target: Annotated[Path, typer.Argument(help="A new file.")],
+    to: Annotated[str | None, typer.Option(help="Its format, where its name does not tell it.")] = None,
+    of: Annotated[str | None, typer.Option("--from", help="The source's format, where its content does not tell it.")] = None,
+    dejitter: Annotated[bool, typer.Option("--dejitter", help="Spread arrivals over the ticks of a coarse clock.")] = False,
+    upsample: Annotated[float | None, typer.Option(help="So many times the rate, such as 2.")] = None,
+    method: Annotated[str | None, typer.Option(help="Of --upsample: keep_turns (if not said) or compress.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write a trace in another format, and say what that cannot hold."""
+    from experiments.convert import convert
+
+    convert(source, target, to, force, of, dejitter, upsample, method)
+
+
+@workload_app.command("fit")
+def workload_fit(
+    trace: Annotated[str, typer.Argument(help="A trace in any format that is read, or a pool, whose own traffic is fitted.")],
+    out: Annotated[Path, typer.Option(help="A new .npz, or the folder for NAME.npz.")],
+    name: Annotated[str | None, typer.Option(help="Name of the pool; the file's own if not said.")] = None,
+    max_clients: Annotated[int, typer.Option(help="Clients told apart; all later ones become one.")] = 10_000,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Learn a client pool from a trace."""
+    from experiments.fit import fit_trace
+
+    fit_trace(trace, out, name, max_clients, force)
+
+
+@workload_app.command("characterize")
+def workload_characterize(
+    source: Annotated[str, typer.Argument(help="A trace, a shipped pool, a pool's file, or a path to ServeGen data.")],
+    against: Annotated[str | None, typer.Option(help="Another source to stand beside it.")] = None,
+    out_dir: Annotated[Path | None, typer.Option(help="A new folder for the pictures and characterize.json.")] = None,
+    start: Annotated[str | None, typer.Option(help="Of a pool: in its own clock, such as 20h.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a pool: such as 6h; all of its data if not said.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Of a pool: mean requests/s in all.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Of a pool: a factor on every client's rate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a pool: the seed.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+) -> None:
+    """Rate, burstiness, lengths, clients, turns and items of a source, in numbers and pictures."""
+    from experiments.characterize import characterize_source
+    from experiments.sources import Part
+
+    characterize_source(source, against, out_dir, Part(start, duration, rate, scale, seed), None, force)
 
 
 @profiles_app.command("list")

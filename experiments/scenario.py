@@ -7,14 +7,9 @@ out are None or the default shown; what depends on the GPU (seats, token budget)
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from experiments.errors import unknown
-from workloads.units import parse_duration_s
-
-
-def _seconds(value: Any) -> float:
-    return parse_duration_s(value, "a time")
+from experiments.workload_tables import Asked, Naive, Table, known
 
 
 def _dollars_per_hour(value: Any) -> Any:
@@ -43,105 +38,31 @@ def _file_safe(name: str) -> str:
 def _gpu(name: str) -> str:
     from hwprofiles import known_gpus
 
-    return _known("gpu", name, known_gpus())
+    return known("gpu", name, known_gpus())
 
 
 def _model(name: str) -> str:
     from hwprofiles import known_models
 
-    return _known("model", name, known_models())
-
-
-def _pool(name: str) -> str:
-    from workloads import known_pools
-
-    return _known("pool", name, known_pools())
+    return known("model", name, known_models())
 
 
 def _router(name: str) -> str:
     from sim import ROUTERS
 
-    return _known("router", name, ROUTERS)
+    return known("router", name, ROUTERS)
 
 
 def _policy(name: str) -> str:
     from sim.waiting import POLICIES
 
-    return _known("policy", name, POLICIES)
-
-
-def _naive(name: str) -> str:
-    from workloads.naive import KINDS
-
-    return _known("naive workload", name, KINDS)
-
-
-def _naive_or_none(name: str) -> str:
-    return name if name == "none" else _naive(name)
+    return known("policy", name, POLICIES)
 
 
 def _replications(value: Any) -> Any:
     if value != "auto" and not (type(value) is int and 1 <= value <= 100):
         raise ValueError('expected "auto" or a whole number from 1 to 100')
     return value
-
-
-def _known(what: str, name: str, names: Any) -> str:
-    if name not in names:
-        raise ValueError(unknown(what, name, names))
-    return name
-
-
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0.0, le=366 * 86400.0)]
-Start = Annotated[float, BeforeValidator(_seconds), Field(ge=0.0, le=366 * 86400.0)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-Naive = Annotated[str, AfterValidator(_naive)]
-
-
-class Table(BaseModel):
-    """A table of the file: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Workload(Table):
-    """Who asks: one source, and for pools a span of their clock and a total rate."""
-
-    pool: Annotated[str, AfterValidator(_pool)] | None = None
-    servegen: str | None = None
-    trace: str | None = None
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    input_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    start: Start | None = None
-    duration: Duration | None = None
-    rate: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
-    scale: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
-    naive: Annotated[str, AfterValidator(_naive_or_none)] = "none"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Workload":
-        sources = [name for name in ("pool", "servegen", "trace", "concurrency") if getattr(self, name) is not None]
-        if len(sources) != 1:
-            found = f"found {' and '.join(sources)}" if sources else "found none"
-            raise ValueError(f"expected exactly one of pool, servegen, trace, concurrency; {found}")
-        kind = sources[0]
-        useless = {
-            "trace": ("start", "duration", "rate", "scale", "input_tokens", "output_tokens"),
-            "concurrency": ("start", "rate", "scale"),
-        }.get(kind, ("input_tokens", "output_tokens"))
-        given = [key for key in useless if getattr(self, key) is not None]
-        if given:
-            raise ValueError(f"{', '.join(given)} would do nothing with {kind}: remove it")
-        if kind == "concurrency":
-            missing = [key for key in ("input_tokens", "output_tokens", "duration") if getattr(self, key) is None]
-            if missing:
-                raise ValueError(f"concurrency needs {', '.join(missing)} too")
-            if self.naive != "none":
-                raise ValueError("naive would do nothing with concurrency: a closed loop has no arrival process to fit")
-        if self.rate is not None and self.scale is not None:
-            raise ValueError("expected rate or scale, not both")
-        return self
 
 
 class ClusterTable(Table):
@@ -188,7 +109,7 @@ class CompareTable(Table):
     """What `compare` looks at: hours from workload.start on, and the naive workloads."""
 
     hours: Annotated[int, Field(ge=1, le=24 * 366)] = 24
-    naive: Annotated[list[Naive], Field(min_length=1)] = ["poisson", "n_hour"]
+    naive: list[Naive] = Field(default=["poisson", "n_hour"], min_length=1)
 
     @model_validator(mode="after")
     def _once_each(self) -> "CompareTable":
@@ -197,14 +118,12 @@ class CompareTable(Table):
         return self
 
 
-class Scenario(Table):
+class Scenario(Asked):
     """A whole file."""
 
     name: Annotated[str, AfterValidator(_file_safe)] = "scenario"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     slo: Annotated[str, AfterValidator(_slo)] | None = None
     attainment: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    workload: Workload
     cluster: ClusterTable
     engine: EngineTable = EngineTable()
     plan: PlanTable = PlanTable()

@@ -1,17 +1,21 @@
 """Scenario files: TOML in, mistakes told all at once, the resolved scenario out as TOML again."""
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from experiments.errors import UserError, nearest
 from experiments.scenario import Scenario
+from experiments.workload_tables import Asked
+from workloads.clients import is_pool_file
 
 MOST_BYTES = 1_000_000
+Tables = TypeVar("Tables", bound=Asked)
 
 _EXPECTED = {
     "float_type": "expected a number, without a unit",
@@ -30,14 +34,23 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
 
 def scenario_of(tables: dict[str, Any], place: str, overrides: Sequence[str] = (), folder: Path = Path()) -> Scenario:
     """The same from tables already read; `place` is what a mistake is said to be in."""
+    return _validated(Scenario, tables, place, overrides, folder)
+
+
+def asked_of(tables: dict[str, Any], place: str, overrides: Sequence[str] = ()) -> Asked:
+    """The tables that say who asks, without a cluster; paths are taken from where the program runs."""
+    return _validated(Asked, tables, place, overrides, Path())
+
+
+def _validated(kind: type[Tables], tables: dict[str, Any], place: str, overrides: Sequence[str], folder: Path) -> Tables:
     mistakes = [message for text in overrides if (message := _override(tables, text))]
     if mistakes:
         raise UserError(mistakes)
     try:
-        scenario = Scenario.model_validate(tables)
+        read = kind.model_validate(tables)
     except ValidationError as error:
-        raise UserError([f"{place}: {_sentence(item, tables)}" for item in error.errors(include_url=False)]) from None
-    return _with_paths(scenario, place, folder)
+        raise UserError([f"{place}: {_sentence(kind, item)}" for item in error.errors(include_url=False)]) from None
+    return _with_paths(read, place, folder)
 
 
 def to_toml(tables: dict[str, Any]) -> str:
@@ -91,18 +104,20 @@ def _override(tables: dict[str, Any], text: str) -> str | None:
     return None
 
 
-def _sentence(error: Any, tables: dict[str, Any]) -> str:
+def _sentence(kind_of_file: type[Asked], error: Any) -> str:
     """One pydantic error as `table.key = value: what is expected`."""
     path = [str(part) for part in error["loc"] if not _is_branch(str(part))]
     key = ".".join(path)
     kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return f"{key}: unknown key{nearest(path[-1], _keys_at(path[:-1]))}"
+        return f"{key}: unknown key{nearest(path[-1], _keys_at(kind_of_file, path[:-1]))}"
     if kind == "missing":
         return f"{key}: missing"
     message = _EXPECTED.get(kind) or str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     message = "; ".join(message.splitlines())
     shown = f" = {_shown(value)}" if path and not isinstance(value, dict) else ""
+    if re.match(r"[a-z_]+: ", message):  # a table's own check, which names the key
+        return f"{key}.{message}" if key else message
     return f"{key}{shown}: {message}" if key else message
 
 
@@ -111,13 +126,14 @@ def _is_branch(part: str) -> bool:
     return part.startswith(("literal[", "constrained-", "function-")) or part in ("int", "float", "str")
 
 
-def _keys_at(path: Sequence[str]) -> list[str]:
-    table: type[BaseModel] = Scenario
+def _keys_at(kind: type[Asked], path: Sequence[str]) -> list[str]:
+    table: type[BaseModel] = kind
     for part in path:
         annotation = table.model_fields[part].annotation if part in table.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        choices = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not choices:
             return []
-        table = annotation
+        table = choices[0]
     return list(table.model_fields)
 
 
@@ -126,13 +142,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _with_paths(scenario: Scenario, place: str, folder: Path) -> Scenario:
+def _with_paths(scenario: Tables, place: str, folder: Path) -> Tables:
     """Paths of data files, taken from the scenario's folder, which must exist."""
     workload = scenario.workload
     changes = {}
-    for key in ("servegen", "trace"):
+    for key in ("pool", "servegen", "trace"):
         name = getattr(workload, key)
-        if name is None:
+        if name is None or (key == "pool" and not is_pool_file(name)):
             continue
         path = Path(name) if Path(name).is_absolute() else folder / name
         if not path.exists():

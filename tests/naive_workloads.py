@@ -76,5 +76,5 @@ def tokens(table: LengthTable, row: int, probabilities: np.ndarray, u: float) ->
     part = (u - probabilities[k]) / (probabilities[k + 1] - probabilities[k])
     if k == len(probabilities) - 2:
         part = float(power(part, table.tail_shape[row]))
-    low, high = table.log_knots[row, k], table.log_knots[row, k + 1]
+    low, high = float(table.log_knots[row, k]), float(table.log_knots[row, k + 1])
     return max(round(float(exp(low + part * (high - low)) - 1.0)), 1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -108,13 +109,15 @@ def documented_tables():
 
 def real_tables():
     fields = Scenario.model_fields
-    tables = {name: field.annotation for name, field in fields.items() if is_table(field.annotation)}
+    tables = {name: table for name, field in fields.items() if (table := table_of(field.annotation))}
     out = {name: table.model_fields for name, table in tables.items()}
     return {"Top level": {name: field for name, field in fields.items() if name not in tables}, **out}
 
 
-def is_table(annotation):
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def table_of(annotation):
+    """The table that a key is, or may be; None for a plain value."""
+    choices = (annotation, *get_args(annotation))
+    return next((one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def test_every_key_of_a_scenario_is_documented_and_every_documented_key_exists():
@@ -140,7 +143,9 @@ def test_every_choice_of_a_router_gpu_model_and_naive_kind_is_listed():
 def test_the_table_of_sources_says_which_keys_go_together(source, tmp_path):
     (tmp_path / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n0,1,1\n")
     values = {"pool": "m-mid", "trace": "t.csv", "concurrency": 1, "input_tokens": 1, "output_tokens": 1}
-    values |= {"start": "1h", "duration": "1h", "naive": "poisson", "rate": 1.0, "scale": 1.0}
+    values |= {"start": "1h", "duration": "1h", "naive": "poisson", "rate": 1.0, "scale": 1.0, "trace_format": "csv"}
+    values |= {"dejitter": False, "arrivals": "gap", "rates": "smooth", "correlation": 0.3, "max_tokens": 9}
+    values |= {"repeated_items": 0.1}
     table = first_table(text_of("scenario.md").split("Which keys go with which source")[1])
     needs, may, refuses = next([names_in(cell) for cell in row[1:]] for row in table if source in names_in(row[0]))
     least = {key: values[key] for key in [source, *needs]}

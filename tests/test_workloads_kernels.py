@@ -212,9 +212,10 @@ def test_lengths_are_those_of_the_clients_sketch(kernels: ModuleType, seed: int,
     table, events = sketches(rng, clients), np.zeros(200, compiled.EVENT)
     events["client"], events["request_id"] = rng.integers(0, clients, 200), rng.integers(0, 2**40, 200)
     keys = numerics.stream_keys(seed, np.arange(clients), Purpose.INPUT)
-    rows = np.column_stack((table.log_knots, table.tail_shape))
     with np.errstate(over="ignore"):
-        kernels.fill_lengths(events["input_tokens"], events, keys, rows, PROBABILITIES, compiled._GUIDE)
+        kernels.fill_lengths(
+            events["input_tokens"], events, keys, table.log_knots, table.tail_shape, PROBABILITIES, compiled._GUIDE
+        )
     u = uniforms(keys[events["client"]], events["request_id"] % 2**32)
     assert events["input_tokens"].tolist() == table.sample(events["client"], u).tolist()
     assert events["input_tokens"].tolist() == [

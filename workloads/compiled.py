@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -44,9 +44,16 @@ def warm_kernels() -> None:
     buffers, rows, nobody = _Buffers(2), new_rows(1), np.empty(0, FLOW)
     kernels.play(np.empty(0, RENEWAL), nobody, 0, 0, 1, 1, buffers.times, buffers.events, 0)
     kernels.in_time_order(buffers.times[:0], buffers.spare[:0], buffers.counts, 1)
-    no_sketches = {name: np.empty((0, len(PROBABILITIES) + 1)) for name in FIELD_PURPOSE}
+    no_sketches = {name: _Sketches(np.empty((0, len(PROBABILITIES)), np.float32), np.empty(0)) for name in FIELD_PURPOSE}
     _fill_lengths(buffers, 0, dict.fromkeys(FIELD_PURPOSE, np.empty(0, np.uint64)), no_sketches)
     kernels.fill_rows(rows[:0], rows, 0, buffers.times, buffers.events)
+
+
+class _Sketches(NamedTuple):
+    """Of each client: ln(tokens + 1) at the knots, float32 [clients, 97], and the exponent of the last segment."""
+
+    log_knots: np.ndarray
+    tails: np.ndarray
 
 
 class _Buffers:
@@ -85,19 +92,18 @@ def _played(players: Players, window: Window, begin_ns: int, until_ns: int, buff
         buffers.double()
 
 
-def _sketches(players: Players, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each client's row of a table: ln(tokens + 1) at the knots, and the exponent of the last segment: [clients, 34]."""
+def _sketches(players: Players, rows: np.ndarray) -> dict[str, _Sketches]:
     tables = players.composition.tables()
-    return {name: np.column_stack((table.log_knots[rows], table.tail_shape[rows])) for name, table in tables.items()}
+    return {name: _Sketches(table.log_knots[rows], table.tail_shape[rows]) for name, table in tables.items()}
 
 
-def _fill_lengths(buffers: _Buffers, count: int, keys: dict[str, np.ndarray], sketches: dict[str, np.ndarray]) -> None:
+def _fill_lengths(buffers: _Buffers, count: int, keys: dict[str, np.ndarray], sketches: dict[str, _Sketches]) -> None:
     """Lengths of the first `count` events; each field has uniforms of its own, so input and output are independent.
 
     The column is of the whole buffer: numpy calls one of fewer than two rows contiguous, which numba would compile anew for.
     """
     for name, key in keys.items():
-        kernels.fill_lengths(buffers.events[name], buffers.events[:count], key, sketches[name], PROBABILITIES, _GUIDE)
+        kernels.fill_lengths(buffers.events[name], buffers.events[:count], key, *sketches[name], PROBABILITIES, _GUIDE)
 
 
 def _rows(players: Players, begin_ns: int, span_ns: int, buffers: _Buffers, count: int) -> np.ndarray:

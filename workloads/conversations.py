@@ -1,5 +1,7 @@
 """Conversations in the open loop: prompts that grow by their answers. A small source for tests and examples.
 
+Those of a client pool, with its lengths and rates, are `sessions`.
+
 Turn k's prompt is the system prompt that all share, then user text, answer, user text, …, and ends with turn k's own user
 text. All turns of a conversation are slices of one run of SEGMENTS, each two pieces longer than the one before:
 

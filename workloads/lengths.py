@@ -36,7 +36,10 @@ _PANELS: Final = 16
 
 @dataclass(frozen=True)
 class LengthTable:
-    """Sketches of one field, one row each: knots in tokens [rows, 97], exact means, shapes of the last segment."""
+    """Sketches of one field, one row each: knots in tokens [rows, 97], exact means, shapes of the last segment.
+
+    log_knots: ln(tokens + 1), float32.
+    """
 
     knots: np.ndarray
     mean: np.ndarray
@@ -46,9 +49,10 @@ class LengthTable:
     @classmethod
     def of(cls, knots: np.ndarray, mean: np.ndarray, tail_shape: np.ndarray | None = None) -> LengthTable:
         """A table of rows of ascending knots and their means; shapes of the last segment are solved unless given."""
-        logs = log(np.asarray(knots, np.float64) + 1.0)
+        # In half the memory, as compiled code reads them: 2,000 clients then fit into a cache near the processor.
+        logs = log(np.asarray(knots, np.float64) + 1.0).astype(np.float32)
         mean = np.asarray(mean, np.float64)
-        shape = solve_tail_shape(logs, mean) if tail_shape is None else np.asarray(tail_shape, np.float64)
+        shape = solve_tail_shape(logs.astype(np.float64), mean) if tail_shape is None else np.asarray(tail_shape, np.float64)
         return cls(np.asarray(knots, np.float64), mean, shape, logs)
 
     def sample(self, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -61,7 +65,8 @@ class LengthTable:
 
     def model_mean(self) -> np.ndarray:
         """Mean of what each row describes, before rounding to whole tokens: the stored one, where that is in reach."""
-        return _bulk_mean(self.log_knots) + _WIDTHS[_LAST] * _tail_mean(self.log_knots, self.tail_shape)
+        logs = self.log_knots.astype(np.float64)
+        return _bulk_mean(logs) + _WIDTHS[_LAST] * _tail_mean(logs, self.tail_shape)
 
 
 def sketch_knots(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def sketch_errors(pool: PoolData, data: ServegenData) -> dict[str, dict[str, flo
     for name in pool.lengths:
         errors, ks, weights = [], [], []
         for block in range(pool.length_row.shape[1]):
-            members = _members(pool, data, block)
+            members = members_of(pool, data, block)
             if not members:
                 continue
             errors.append(_block_error(pool.lengths[name], name, members))
@@ -64,7 +64,7 @@ def composed_errors(pool: PoolData, data: ServegenData, seed: int = 1, windows: 
     CV below half of what n gaps can show, √(n - 1); shares are weighted by published requests. Counts are compared with the
     variance of a renewal in those windows in which its limit holds, see `_count_variance`.
     """
-    played = _windows_played(pool, data, seed, windows)
+    played = windows_played(pool, data, seed, windows)
     requests, ratio = played["requests"], played["cv_ratio"]
     eligible = (requests >= 300) & np.isfinite(ratio)
     within = np.abs(ratio - 1.0) <= 0.1
@@ -109,8 +109,9 @@ def _first_day(pool: PoolData) -> PoolData:
     return replace(pool, **columns, **rest, length_row=pool.length_row[:, :blocks])  # type: ignore[arg-type]
 
 
-def _windows_played(pool: PoolData, data: ServegenData, seed: int, windows: int) -> dict[str, np.ndarray]:
-    """Of the client-windows looked at: published requests, those sent, generated over reported CV, variance of the model."""
+def windows_played(pool: PoolData, data: ServegenData, seed: int, windows: int) -> dict[str, np.ndarray]:
+    """Of up to `windows` client-windows, picked by hash: published requests, those sent, the reported CV, the generated over it
+    (NaN where n gaps can hardly show it), and the variance of the model's counts; an array each."""
     published = np.stack([data.traces[int(c)]["count"] for c in pool.client_ids])
     reported = np.stack([data.traces[int(c)]["cv"] for c in pool.client_ids])
     places = np.argwhere(published > 0)
@@ -123,8 +124,8 @@ def _windows_played(pool: PoolData, data: ServegenData, seed: int, windows: int)
         comparable = cv < 0.5 * np.sqrt(n - 1.0) and len(arrival_s) > 2
         gaps = np.diff(arrival_s)
         ratio = gaps.std() / gaps.mean() / cv if comparable else np.nan
-        rows.append((n, len(arrival_s), ratio, _count_variance(flow)))
-    return dict(zip(("requests", "sent", "cv_ratio", "variance"), np.array(rows).T, strict=True))
+        rows.append((n, len(arrival_s), cv, ratio, _count_variance(flow)))
+    return dict(zip(("requests", "sent", "cv", "cv_ratio", "variance"), np.array(rows).T, strict=True))
 
 
 def _count_variance(flow: Flow) -> float:
@@ -156,7 +157,7 @@ def _drawn_mean_error(pool: PoolData, data: ServegenData, name: str, seed: int) 
     worst = 0.0
     for block in range(pool.length_row.shape[1]):
         total, wanted = 0.0, 0.0
-        for row, weight, pmfs in _members(pool, data, block):
+        for row, weight, pmfs in members_of(pool, data, block):
             shift = uniforms(stream_key(seed, row, Purpose.INPUT), np.arange(_DRAWS))
             drawn = pool.lengths[name].sample(np.full(_DRAWS, row), (np.arange(_DRAWS) + shift) / _DRAWS)
             total += weight * float(drawn.mean())
@@ -166,7 +167,7 @@ def _drawn_mean_error(pool: PoolData, data: ServegenData, name: str, seed: int) 
     return worst
 
 
-def _members(pool: PoolData, data: ServegenData, block: int) -> list[tuple[int, float, dict[str, Pmf]]]:
+def members_of(pool: PoolData, data: ServegenData, block: int) -> list[tuple[int, float, dict[str, Pmf]]]:
     """(row in the tables, published requests, published PMFs) of every client that sends in the block."""
     per_block = round(BLOCK_S / WINDOW_S)
     members = []

@@ -34,12 +34,14 @@ def fill_lengths(
     events: np.ndarray,
     keys: np.ndarray,
     sketches: np.ndarray,
+    tails: np.ndarray,
     probabilities: np.ndarray,
     guide: np.ndarray,
 ) -> None:
     """Tokens of every EVENT go to the begin of `lengths`, at the uniform of its sequence number, from its client's sketch.
 
-    keys: uint64 [clients]. sketches: float64 [clients, 34], ln(tokens + 1) at the 33 probabilities, and the tail's exponent.
+    keys: uint64 [clients]. sketches: float32 [clients, 97], ln(tokens + 1) at the 97 probabilities. tails: float64 [clients],
+    the exponent of the last segment.
     guide: int64, one for each equal part of [0, 1): the segment between two probabilities in which the part begins.
     """
     last = len(probabilities) - 2
@@ -51,7 +53,7 @@ def fill_lengths(
             segment += 1
         fraction = fraction_of(u, probabilities[segment], probabilities[segment + 1])
         if segment == last:
-            fraction = power(fraction, sketches[client, last + 2])
+            fraction = power(fraction, tails[client])
         lengths[i] = tokens(sketches[client, segment], sketches[client, segment + 1], fraction)
 
 
@@ -64,4 +66,5 @@ def fraction_of(u: Number, low: Number, high: Number) -> Number:
 @kernel
 def tokens(low: Number, high: Number, fraction: Number) -> Number:
     """Whole tokens, at least 1, at a fraction between two values of ln(tokens + 1)."""
-    return np.maximum(np.rint(exp(low + fraction * (high - low)) - 1.0), 1.0)
+    start = np.float64(low)
+    return np.maximum(np.rint(exp(start + fraction * (np.float64(high) - start)) - 1.0), 1.0)
