@@ -23,7 +23,7 @@ def rows_of(page: str, head: str) -> list[list[str]]:
 
 def test_the_example_of_the_page_is_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "support.toml"
-    path.write_text(PAGE.split("```toml\n")[1].split("```")[0])
+    path.write_text(PAGE.split("```toml recipe\n")[1].split("```")[0])
     pool = ClientPool.load(path)
     assert pool.count.sum(axis=1)[:2] / pool.count.sum() == pytest.approx([0.3, 0.15], abs=1e-4)
     assert len(compose(pool, "9h", "10min", seed=1).collect()) > 3000

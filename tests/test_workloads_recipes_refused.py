@@ -1,18 +1,26 @@
 """Recipes that cannot mean what they say: every mistake is told, with its key and what was expected."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.recipe_cases import SMALL, small
+from tests.recipe_cases import SMALL, changed, small
 from workloads import ClientPool, WorkloadError
-from workloads.recipe import read_recipe
-from workloads.recipe.keys import RECIPE, Parameter, flat, joint_mistakes
+from workloads.describe import describe
+from workloads.recipe import pool_of, read_recipe, recipe_of
+from workloads.recipe.laws import Law
 from workloads.recipe.values import shown
+
+SMALL_RECIPE = recipe_of(tomllib.loads(SMALL))
+
+
+SAID = 'grade = "assumed", from = "a test"'
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,13 @@ from workloads.recipe.values import shown
             '"weibul"',
             "gaps.family.value: expected one of exponential, gamma, weibull, got 'weibul'; nearest: weibull",
         ),
+        (
+            "[gaps]",
+            f"top_shares = {{value = [{', '.join(['0.1'] * 5)}], {SAID}}}\n[gaps]",
+            "expected fewer shares than clients",
+        ),
+        ("[gaps]", f"top_shares = {{value = [0.6, 0.4], {SAID}}}\n[gaps]", "expected fewer shares than clients, less than 1"),
+        ("[gaps]", f"drift_correlation = {{value = 0.5, {SAID}}}\n[gaps]", "does nothing without clients.drift_log_sd"),
         ('"weibull"', '"exponential"', "gaps.cv: exponential gaps have a CV of 1"),
         ('"lognormal"', '"lognorm"', "input_tokens.laws.value[0].law: expected one of lognormal"),
         ("median = 100", "medain = 100", "laws.value[0].medain: no such key; nearest: median"),
@@ -131,13 +146,56 @@ def test_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
             break
         where = where[key]
     where[key] = data.draw(_ANY)
-    mistakes: list[str] = []
-    read = RECIPE(content, "", mistakes)
-    if not mistakes:
-        mistakes += joint_mistakes({key: value for key, value in flat(read) if isinstance(value, Parameter)})
-    assert all(isinstance(mistake, str) and len(mistake) < 400 for mistake in mistakes)
+    try:
+        recipe_of(content)
+    except WorkloadError as error:
+        assert all(0 < len(mistake) < 400 for mistake in str(error).splitlines())
 
 
 @given(_ANY)
 def test_a_value_is_shown_in_a_few_characters(value: Any) -> None:
     assert len(shown(value)) < 200
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_recipe_that_is_read_gives_a_pool_or_says_why_not(data: st.DataObject) -> None:
+    """Any values within their ranges, the ends among them: no warning, no traceback, no number that is none."""
+    low, high = data.draw(st.sampled_from([(1.0, 2.0), (1.0, 500.0), (3.0, 1e6)]))
+    size = st.floats(low, high)
+    one = st.one_of(
+        st.builds(lambda m, s: ("lognormal", {"median": m, "log_sd": s}), size, st.floats(0.01, 4.0)),
+        st.builds(lambda m, e: ("pareto", {"least": m, "exponent": e}), size, st.floats(0.2, 20.0)),
+        st.builds(lambda m: ("exponential", {"mean": m}), size),
+        st.builds(lambda m, s: ("normal", {"mean": m, "sd": s}), size, st.floats(1e-6, 1e7)),
+        st.builds(lambda a: ("atoms", {"at": a, "weights": [1.0] * len(a)}), st.lists(size, min_size=1, max_size=5)),
+    )
+    parts = data.draw(st.lists(one, min_size=1, max_size=3))
+    values = {
+        "clients.number": data.draw(st.sampled_from([1, 2, 100])),
+        "clients.zipf_exponent": data.draw(st.sampled_from([0.0, 4.0])),
+        "clients.rate_rps": data.draw(st.sampled_from([1e-3, 1.0, 1e5])),
+        "clients.clock_sd_h": data.draw(st.sampled_from([0.0, 12.0])),
+        "clients.drift_log_sd": data.draw(st.sampled_from([0.0, 2.0])),
+        "clients.drift_correlation": data.draw(st.sampled_from([0.0, 0.999])),
+        "gaps.family": data.draw(st.sampled_from(["gamma", "weibull"])),
+        "gaps.cv": data.draw(st.sampled_from([0.1, 30.0])),
+        "gaps.cv_log_sd": data.draw(st.sampled_from([0.0, 1.5])),
+        "lengths.input_tokens.laws": [Law(name, 1.0 / len(parts), of) for name, of in parts],
+        "lengths.input_tokens.limits": [low, high],
+        "lengths.input_tokens.size_log_sd": data.draw(st.sampled_from([0.0, 3.0])),
+        "lengths.input_tokens.share_log_sd": data.draw(st.sampled_from([0.0, 5.0])),
+    }
+    recipe = changed(SMALL_RECIPE, **{key.replace(".", "__"): value for key, value in values.items()})
+    try:
+        pool = pool_of(recipe)
+    except WorkloadError as error:
+        assert "give a mean of" in str(error)
+        return
+    assert np.isfinite(pool.count).all() and (pool.count >= 0).all() and pool.count.sum() > 0
+    assert np.isfinite(pool.shape).all() and (pool.shape > 0).all() and (pool.cv[pool.count > 0] > 0).all()
+    table = pool.lengths["input_tokens"]
+    assert np.isfinite(table.knots).all() and (np.diff(table.knots, axis=1) >= 0).all()
+    assert low - 0.5 < table.knots.min() and table.knots.max() < high + 0.5
+    assert np.isfinite(table.mean).all() and np.isfinite(table.tail_shape).all()
+    json.dumps(describe(pool))

@@ -53,13 +53,16 @@ class Recipe:
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """The recipe of a file. Raises WorkloadError with every mistake, each with its key and what was expected."""
     source = Path(path)
-    content = _content(source)
+    return recipe_of(_content(source), f"{source}: ")
+
+
+def recipe_of(content: dict[str, Any], place: str = "") -> Recipe:
+    """The recipe of parsed TOML; `place` comes before each mistake in a WorkloadError."""
     mistakes: list[str] = []
     given = RECIPE(content, "", mistakes)
-    if not mistakes:
-        parameters = {key: value for key, value in flat(given) if isinstance(value, Parameter)}
-        mistakes += joint_mistakes(parameters)
-    raise_all([f"{source}: {mistake}" for mistake in mistakes])
+    parameters = {} if mistakes else {key: value for key, value in flat(given) if isinstance(value, Parameter)}
+    mistakes += joint_mistakes(parameters) if parameters else []
+    raise_all([f"{place}{mistake}" for mistake in mistakes])
     return Recipe(given["name"], given["about"], parameters)
 
 

@@ -101,9 +101,9 @@ def flat(given: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
             yield place + key, value
 
 
-def joint_mistakes(of: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with values that are each as expected, by dotted key."""
-    value = {key: parameter.value for key, parameter in of.items() if isinstance(parameter, Parameter)}
+def joint_mistakes(of: dict[str, Parameter]) -> Iterator[str]:
+    """What is wrong with parameters, by dotted key, that are each as expected."""
+    value = {key: parameter.value for key, parameter in of.items()}
     fields = list(dict.fromkeys(key.split(".")[1] for key in value if key.startswith("lengths.")))
     yield from _of_clients(value)
     yield from _of_gaps(value)

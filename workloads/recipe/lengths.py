@@ -22,7 +22,7 @@ from workloads.recipe.laws import Law, cumulative
 _DENSE: Final = 16  # sizes from the least on that are told apart one by one
 _RATIO: Final = 1.04  # from one edge to the next beyond them
 _BALANCES: Final = 60
-_STRETCHES: Final = 12
+_STRETCHES: Final = 40
 _MEAN_SLACK: Final = 1e-5
 _MOST_OFF: Final = 0.01
 _STEPS: Final = ((16.0, 64.0), (128.0, 16.0), (np.inf, 8.0))  # below so many tokens, so many steps a token: lengths.py
