@@ -9,7 +9,7 @@ from experiments.bounds import check_floor, guess_instances
 from experiments.errors import UserError
 from experiments.scenario_file import scenario_of
 from experiments.search import Search
-from experiments.traffic import hour_at
+from experiments.traffic import hour_at, stream_of
 from experiments.workers import Collected, Run, Workers, cluster_of, together
 from sim import RECORD, Result
 from sim.request import STEP, STOP
@@ -130,5 +130,5 @@ def test_hours_past_the_end_of_the_data_repeat_its_days():
     assert hour_at(day, 23 * 3600.0).workload.start == 23 * 3600.0
     assert hour_at(day, 25 * 3600.0).workload.start == 3600.0
     assert hour_at(day, 25 * 3600.0).workload.duration == 3600.0
-    with pytest.raises(UserError, match="expected a start at a whole hour"):
-        hour_at(day, 23.5 * 3600.0)
+    over_the_end = hour_at(day, 47.5 * 3600.0)
+    assert over_the_end.workload.start == 23.5 * 3600.0 and len(stream_of(over_the_end).collect()) > 100
