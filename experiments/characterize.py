@@ -10,7 +10,7 @@ from typing import Any
 from experiments.character_tables import tell, tell_differences
 from experiments.console import Console
 from experiments.folder import MARK, check_free, new_folder, version_of, write_json
-from experiments.sources import Part, source_of
+from experiments.sources import Part, is_trace, source_of
 from workloads.characterize import characterize, differences
 
 FILE = "characterize.json"
@@ -22,18 +22,19 @@ def characterize_source(
     against: str | None = None,
     out_dir: Path | None = None,
     part: Part | None = None,
-    against_part: Part | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Print the character of a source, and with `against` how far another is from it; returns what the JSON holds.
 
-    `out_dir` gets `characterize.json` and a PNG for each figure, whole or not at all. `part` is of `source` where that is a
-    pool, `against_part` of the other. UserError or WorkloadError for what cannot be read, or a folder in use.
+    `out_dir` gets `characterize.json` and a PNG for each figure, whole or not at all. `part` is of whichever is
+    a pool, and a mistake where none is. UserError or WorkloadError for what cannot be read, or a folder in use.
     """
     if out_dir is not None:
         check_free(out_dir, force)
     begin_s, console = time.monotonic(), Console()
-    given = [(source, part)] + ([(against, against_part)] if against is not None else [])
+    texts = [source] if against is None else [source, against]
+    are_traces = all(map(is_trace, texts))
+    given = [(text, part if are_traces or not is_trace(text) else None) for text in texts]
     characters = {_label(text, number, given): characterize(source_of(text, of)) for number, (text, of) in enumerate(given)}
     labels = list(characters)
     result: dict[str, Any] = {"schema_version": 1, "characters": characters}

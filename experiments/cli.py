@@ -222,7 +222,7 @@ def workload_convert(
 @workload_app.command("fit")
 def workload_fit(
     trace: Annotated[str, typer.Argument(help="A trace in any format that is read, or a pool, whose own traffic is fitted.")],
-    out: Annotated[Path, typer.Option(help="A new .npz, or the folder for NAME.npz.")],
+    out: Annotated[Path, typer.Option(help="A new .npz, or the folder for NAME.npz.")] = Path("."),
     name: Annotated[str | None, typer.Option(help="Name of the pool; the file's own if not said.")] = None,
     max_clients: Annotated[int, typer.Option(help="Clients told apart; all later ones become one.")] = 10_000,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
@@ -249,7 +249,7 @@ def workload_characterize(
     from experiments.characterize import characterize_source
     from experiments.sources import Part
 
-    characterize_source(source, against, out_dir, Part(start, duration, rate, scale, seed), None, force)
+    characterize_source(source, against, out_dir, Part(start, duration, rate, scale, seed), force)
 
 
 @profiles_app.command("list")

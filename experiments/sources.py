@@ -43,9 +43,14 @@ def source_of(text: str, part: Part | None = None) -> Stream:
 
 def pool_at(text: str) -> ClientPool | None:
     """The pool that is meant: a shipped one, a pool's file, or published data; None for a trace. UserError for neither."""
-    path = Path(text)
-    if text in known_pools() or (is_pool_file(text) and path.exists()):
-        return ClientPool.load(text)
-    if not path.exists():
+    if text not in known_pools() and not Path(text).exists():
         raise UserError(f"{unknown('pool', text, known_pools())}, and no such path")
-    return ClientPool.from_servegen(path) if path.is_dir() or text.endswith((".tar.gz", ".tgz")) else None
+    if is_trace(text):
+        return None
+    return ClientPool.load(text) if text in known_pools() or is_pool_file(text) else ClientPool.from_servegen(text)
+
+
+def is_trace(text: str) -> bool:
+    """Whether what is named is, or would be, a trace: no shipped pool, no pool's file, and no client data."""
+    is_data = Path(text).is_dir() or text.endswith((".tar.gz", ".tgz"))
+    return text not in known_pools() and not is_pool_file(text) and not is_data

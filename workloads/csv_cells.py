@@ -16,7 +16,7 @@ import numpy as np
 
 NS_PER_S: Final = 1_000_000_000
 LONGEST_S: Final = 10_000_000  # 115 days
-_MOST_DIGITS: Final = 18  # so that no value leaves int64
+_MOST_DIGITS: Final = 19  # of an int64
 _COMMA, _NEWLINE, _RETURN, _MINUS, _DOT, _ZERO = (ord(sign) for sign in ",\n\r-.0")
 _DATE_TIME: Final = len("2023-11-16 18:15:46")
 _ZONE: Final = b"+00:00"
@@ -69,7 +69,7 @@ def _whole_numbers(cells: Cells) -> np.ndarray | None:
 
 
 def _digits(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
-    """Cells of 1 to 18 digits and nothing else."""
+    """Cells of 1 to 19 digits and nothing else; None, too, where one leaves int64."""
     length = end - start
     shortest, longest = int(length.min()), int(length.max())
     if shortest < 1 or longest > _MOST_DIGITS:
@@ -82,13 +82,14 @@ def _digits(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray 
         if digit.max() > 9:
             return None
         value += digit.astype(np.int64) * 10**place
-    return value
+    return None if longest == _MOST_DIGITS and value.min() < 0 else value  # 19 digits can wrap once, not twice
 
 
 def _whole_number(text: str) -> int | None:
     text = text.strip()
     digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
+    is_whole = digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits) < 2**63
+    return int(text) if is_whole else None
 
 
 def _nanoseconds_of_all(cells: Cells) -> np.ndarray | None:

@@ -96,7 +96,9 @@ class Details:
         """Entry `index` of the clients' sequences for a purpose, one for each of its parts (modalities)."""
         if (purpose, part) not in self._keys:
             keys = stream_keys(self._of.seed, self._client_ids, purpose)
-            self._keys[purpose, part] = keys if part == 0 else formulas.mix(keys + np.uint64(part) * formulas.GOLDEN)
+            self._keys[purpose, part] = (
+                keys if part == 0 else formulas.mix(keys + np.array([part], np.uint64) * formulas.GOLDEN)
+            )
         return uniforms(self._keys[purpose, part][who.client], index)
 
     def _correlated(self, who: _Who) -> np.ndarray:
