@@ -26,8 +26,6 @@ from workloads.recipe.lengths import Field, normals, table_of
 from workloads.traffic_model import TrafficModel
 
 RECIPES = sorted(path.stem for path in POOLS.glob("*.toml"))
-# Keys of the third modality are hashed with whole numbers that wrap around, which numpy's scalars warn of.
-wraps = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply")
 OF_THE_PAPER = {"m-long", "m-rp", "m-code", "mm-audio", "mm-video", "mm-omni", "deepqwen-r1"}
 
 
@@ -65,7 +63,6 @@ def test_draws_have_the_mean_of_the_laws_where_none_is_stated(name: str) -> None
         assert float((meant(field, tokens) * weight).sum()) == pytest.approx(wanted, rel=0.02)
 
 
-@wraps
 @pytest.mark.parametrize(("name", "share"), [("mm-audio", 0.66), ("mm-video", 0.86)])
 def test_items_have_the_published_share_of_a_prompt(name: str, share: float) -> None:
     """ServeGen, Fig. 9: the mean over requests of what is not text."""
@@ -93,7 +90,6 @@ def test_a_day_has_the_requests_of_the_stated_rate(name: str) -> None:
     assert np.array_equal(pool.count, np.floor(pool.count))
 
 
-@wraps
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_can_be_composed(name: str) -> None:
     pool = ClientPool.load(name)
