@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from workloads import ClientPool, Stream, compose, naive, warm_kernels
+from workloads import ClientPool, Stream, compose, naive, sessions, warm_kernels
 from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, WINDOW_S, weibull_shape
 from workloads.lengths import BLOCK_S, PROBABILITIES, LengthTable
+from workloads.naive import KINDS
 from workloads.numerics import Purpose, exp, normal_quantile, stream_key, uniforms
 
 CLIENTS, RATE_RPS, ZIPF = 2000, 1000.0, 1.1
 DAY_WINDOWS = round(86_400 / WINDOW_S)
 MEAN_TOKENS = {"input_tokens": (512.0, 1.0), "output_tokens": (256.0, 0.8)}  # and the standard deviation of their logarithm
 MAX_TOKENS = 8192  # longer than any answer: every request ends by its stop token
+CONSUMED_S = 10.0
 FEW = ("deepseek-r1, 10,000 requests",)  # what numpy plays without numba
 
 
@@ -80,6 +82,10 @@ def _stream(name: str, hours: float, moving: bool) -> Stream:
         return compose(ClientPool.load("deepseek-r1"), "20h", "1h", rate=10_000 / 3600)
     if name == "m-mid, an hour":
         return compose(ClientPool.load("m-mid"), "60h", "1h")
+    if name == "mm-image, a day":
+        return compose(ClientPool.load("mm-image"), 0, "1d")
+    if name == "chat of deepseek-r1, a day":
+        return sessions(ClientPool.load("deepseek-r1"), 0, "1d")
     day = compose(ClientPool.load("deepseek-r1"), 0, "1d")
     return day if name == "deepseek-r1, a day" else naive(day, name.split()[0])
 
@@ -87,21 +93,22 @@ def _stream(name: str, hours: float, moving: bool) -> Stream:
 NAMES = (
     "deepseek-r1, 10,000 requests",
     "deepseek-r1, a day",
+    "mm-image, a day",
     "m-mid, an hour",
-    "poisson of deepseek-r1, a day",
-    "n_hour of deepseek-r1, a day",
+    "chat of deepseek-r1, a day",
+    *(f"{kind} of deepseek-r1, a day" for kind in KINDS),
     "many clients",
 )
 
 
 def measure(name: str, hours: float, moving: bool) -> dict[str, Any]:
-    """Play one stream through, a block at a time."""
+    """Go through one stream in windows of 10 s."""
     stream = _stream(name, hours, moving)
     begin_s = process_time()
     if name not in FEW:
         warm_kernels()
     warm_s = process_time()
-    requests = sum(map(len, stream.blocks()))
+    requests = sum(map(len, stream.windows(CONSUMED_S)))
     cpu_s = process_time() - warm_s
     return {
         "name": f"{CLIENTS} clients, {hours:g} h" + ", moving" * moving if name == "many clients" else name,
