@@ -1,5 +1,6 @@
 """Shipped pools: they load, say where they are from, and tell what their source says."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from tests.test_workloads_servegen import folder_of
@@ -99,6 +102,38 @@ def test_a_file_that_is_no_pool_is_refused(tmp_path: Path) -> None:
         read_pool(broken)
     np.savez(broken, a=np.arange(3))
     with pytest.raises(WorkloadError, match="not a client pool"):
+        read_pool(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "told"),
+    [
+        ("client_ids", lambda a: a[::-1], "ascending numbers"),
+        ("length_row", lambda a: a + 10_000, "rows of the tables"),
+        ("length_row", lambda a: a[:, :1], "a row for each client and block"),
+        ("length_row", lambda a: np.full_like(a, -1), "wherever requests are"),
+        ("requests", lambda a: a[:, :-5], "not a client pool"),
+        ("input_tokens_mean", lambda a: a[:, :-1], "not a client pool"),
+        ("about", lambda a: a[:-3], "not a client pool"),
+        ("windows", lambda a: a - a, "not a client pool"),
+    ],
+)
+def test_arrays_that_make_no_pool_together_are_refused(tmp_path: Path, name: str, spoil, told: str) -> None:
+    with np.load(POOLS / "deepseek-r1.npz") as content:
+        arrays = {key: content[key] for key in content.files}
+    arrays[name] = spoil(arrays[name])
+    np.savez(tmp_path / "spoilt.npz", **arrays)
+    with pytest.raises(WorkloadError, match=told):
+        read_pool(tmp_path / "spoilt.npz")
+
+
+@given(st.integers(0, 57_000), st.binary(min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_spoilt_bytes_are_refused_or_do_not_matter(tmp_path_factory, at: int, noise: bytes) -> None:
+    content = (POOLS / "deepseek-r1.npz").read_bytes()
+    broken = tmp_path_factory.mktemp("spoilt") / "x.npz"
+    broken.write_bytes(content[:at] + noise + content[at + len(noise) :])
+    with contextlib.suppress(WorkloadError):
         read_pool(broken)
 
 

@@ -1,5 +1,7 @@
 """The reader of published client data: what it takes, and what it refuses with file and line."""
 
+import contextlib
+import gzip
 import io
 import json
 import tarfile
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from workloads import ClientPool, WorkloadError, compose
@@ -204,6 +208,43 @@ def test_a_name_that_leaves_the_archive_is_refused(tmp_path: Path, name: str) ->
 def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, files_of(), links={"chunk-9-trace.csv": "/etc/hostname"})
     assert "neither a file nor a folder" in refusal(archive)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """The begin of a member of 20 GB: who it is does not matter, as skipping it would unpack it."""
+    archive = tmp_path / "tiny.tar.gz"
+    info = tarfile.TarInfo("readme.txt")
+    info.size = 20 << 30
+    with gzip.open(archive, "wb") as packed:
+        packed.write(info.tobuf() + bytes(1 << 20))
+    assert "bytes, expected at most" in refusal(archive)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10_000,
+        '{"0": ' * 10_000,
+        json.dumps({"0": {"input_tokens": "{__import__('os'): 1.0}", "output_tokens": "{1: 1.0}"}}),
+    ],
+)
+def test_nested_and_live_datasets_are_refused(tmp_path: Path, text: str) -> None:
+    told = refusal(folder_of(tmp_path, changed("chunk-1-dataset.json", text)))
+    assert "chunk-1-dataset.json" in told and ("not JSON" in told or "expected a table" in told)
+
+
+@given(st.binary(max_size=60), st.integers(0, 2000), st.sampled_from(["chunk-0-trace.csv", "chunk-0-dataset.json"]))
+@settings(max_examples=60, deadline=None)
+def test_spoilt_files_are_refused_or_read_and_never_raise_anything_else(tmp_path_factory, noise, at, name) -> None:
+    files = {key: value.encode() for key, value in files_of(1).items()}
+    content = files[name]
+    files[name] = content[: at % len(content)] + noise + content[at % len(content) + len(noise) :]
+    folder = tmp_path_factory.mktemp("spoilt") / "tiny"
+    folder.mkdir()
+    for key, value in files.items():
+        (folder / key).write_bytes(value)
+    with contextlib.suppress(WorkloadError):
+        read_servegen(folder)
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:

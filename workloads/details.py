@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from workloads.errors import WorkloadError
-from workloads.fields import REASON, REASON_PARTS, count_of, meant, modalities, tokens_of
+from workloads.fields import REASON, count_of, meant, modalities, tokens_of
 from workloads.numerics import Purpose, formulas, normal_cdf, normal_quantile, stream_keys, uniforms
 from workloads.players import WINDOW_NS, Composition
 from workloads.pool_data import BLOCK_WINDOWS
 from workloads.stream import ITEMS, MAX_SEGMENT_ID, MODALITIES, NS_PER_S, SEGMENTS
+from workloads.thinking import thinking_tokens
 
 # Work of the encoder for one token of the prompt. Image and video: 2 x 2 patches are merged into a token (Qwen2-VL, arXiv
 # 2409.12191, section 2.1). Audio: two frames are pooled (Qwen2-Audio, arXiv 2407.10759, section 2).
@@ -69,7 +70,8 @@ class Details:
                 rows["output_tokens"] = self._correlated(who)
             self._limit(rows, who)
             if REASON in self._of.pool.lengths:
-                rows["reason_tokens"] = self._reasons(rows, who)
+                u = self._uniforms(Purpose.REASON, who, who.sequence)
+                rows["reason_tokens"] = thinking_tokens(self._of.pool, who.row, rows["output_tokens"], u)
             items, segments = np.empty(0, ITEMS), np.empty(0, SEGMENTS)
             if self.has_items:
                 owner, items = self._items(rows, who)
@@ -118,14 +120,6 @@ class Details:
             rows["max_tokens"] = rows["output_tokens"]
         elif self._limits is not None:
             rows["max_tokens"] = np.maximum(self._limits[who.client], rows["output_tokens"])
-
-    def _reasons(self, rows: np.ndarray, who: _Who) -> np.ndarray:
-        """Whole tokens of the answer that think: its length times a share of its own."""
-        u = self._uniforms(Purpose.REASON, who, who.sequence)
-        share = meant(REASON, self._of.pool.lengths[REASON].sample(who.row, u))
-        return np.minimum(
-            (rows["output_tokens"] * share.astype(np.int64) + REASON_PARTS // 2) // REASON_PARTS, rows["output_tokens"]
-        )
 
     def _items(self, rows: np.ndarray, who: _Who) -> tuple[np.ndarray, np.ndarray]:
         """For each item in the order of rows, the row that owns it, and its ITEMS."""

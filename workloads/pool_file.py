@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import zipfile
 import zlib
@@ -20,10 +21,11 @@ import numpy as np
 
 from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S, held_shape
 from workloads.errors import WorkloadError
-from workloads.fields import FIELDS
+from workloads.fields import FIELDS, TEXT
 from workloads.lengths import BLOCK_S, COARSE_STEP, KNOTS, PER_TOKEN, LengthTable, filled_in
 from workloads.numerics import exp, log
-from workloads.pool_data import PoolData
+from workloads.pool_data import BLOCK_WINDOWS, PoolData, block_of
+from workloads.stream import MAX_TOKENS
 from workloads.whole_file import written_whole
 
 FORMAT_VERSION: Final = 2
@@ -43,12 +45,14 @@ _TAIL_ZERO: Final = 20_000
 _MAX_BYTES: Final = 256 << 20
 _BROKEN: Final = (
     OSError,
+    MemoryError,
     ValueError,
     KeyError,
     IndexError,
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     NotImplementedError,
 )
 
@@ -115,7 +119,7 @@ def _decoded(arrays: dict[str, np.ndarray], name: str) -> PoolData:
         raise ValueError(f"format {about.get('format')!r}, expected {FORMAT_VERSION}")
     windows, clients = int(arrays["windows"][0]), len(arrays["client_ids"])
     count = _whole(arrays["requests"]).reshape(clients, windows).astype(np.float64)
-    return PoolData(
+    pool = PoolData(
         name=name,
         client_ids=arrays["client_ids"].astype(np.int32),
         count=count,
@@ -129,6 +133,44 @@ def _decoded(arrays: dict[str, np.ndarray], name: str) -> PoolData:
         imputed_ids=tuple(about["imputed_ids"]),
         provenance={key: value for key, value in about.items() if key not in ("absent_ids", "imputed_ids")},
     )
+    _check(pool)
+    return pool
+
+
+def _check(pool: PoolData) -> None:
+    """ValueError where arrays, each readable, do not make a pool together."""
+    blocks = block_of(pool.windows - 1) + 1 if pool.windows else 0
+    rows = min((len(table.mean) for table in pool.lengths.values()), default=0)
+    laws = {
+        "client_ids: expected ascending numbers from 0": np.all(np.diff(pool.client_ids, prepend=-1) > 0),
+        "windows: expected at least one, and a client": min(pool.count.shape) > 0,
+        "length_row: expected a row for each client and block": pool.length_row.shape == (len(pool.client_ids), blocks),
+        "length_row: expected rows of the tables": np.all((pool.length_row >= -1) & (pool.length_row < rows)),
+        "lengths: expected input (or text) and output": "output_tokens" in pool.lengths
+        and bool({"input_tokens", TEXT} & set(pool.lengths)),
+        "lengths: expected as many rows in every table": all(len(table.mean) == rows for table in pool.lengths.values()),
+        "knots: expected ascending tokens": all(_are_sound(table) for table in pool.lengths.values()),
+        "absent_requests: expected one for each window": pool.absent_count.shape == (pool.windows,),
+        "length_row: expected lengths wherever requests are": _have_lengths(pool),
+    }
+    wrong = [what for what, holds in laws.items() if not holds]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _are_sound(table: LengthTable) -> bool:
+    """Whether knots rise, to rounding, from above -1 to the longest length."""
+    rise, knots = np.diff(table.knots, axis=1), table.knots
+    return bool(
+        np.all(rise >= -1e-9) and np.all((knots > -1.0) & (knots <= MAX_TOKENS + 1)) and np.all(np.isfinite(table.mean))
+    )
+
+
+def _have_lengths(pool: PoolData) -> bool:
+    if pool.length_row.shape[1] * BLOCK_WINDOWS < pool.windows:
+        return False
+    row = np.repeat(pool.length_row, BLOCK_WINDOWS, axis=1)[:, : pool.windows]
+    return bool(np.all((row >= 0) | (pool.count == 0.0)))
 
 
 def _decoded_arrivals(arrays: dict[str, np.ndarray], count: np.ndarray) -> dict[str, Any]:

@@ -289,11 +289,13 @@ def _archive_members(source: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(source, "r|gz") as archive:
             for number, member in enumerate(archive):
                 _check_member(source, member, number)
+                total = _checked_size(f"{source}: {member.name}", member.size, total)  # who is skipped is unpacked, too
                 if member.isfile() and _CHUNK.fullmatch(PurePosixPath(member.name).name):
-                    total = _checked_size(f"{source}: {member.name}", member.size, total)
                     content = archive.extractfile(member)
                     if content is not None:
                         yield member.name, content.read()
+    except RecursionError as error:  # a file that is a chain of headers, thousands deep
+        raise WorkloadError(f"{source}: not a whole .tar.gz archive: headers without end") from error
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise WorkloadError(f"{source}: not a whole .tar.gz archive: {error}") from error
 
