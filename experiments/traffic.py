@@ -91,6 +91,8 @@ def clients_pool(scenario: Asked) -> ClientPool:
         pool = pool.published()
     if clients is not None and (clients.copies or 1) > 1:
         pool = pool.replicate(clients.copies or 1, round((clients.spread or 0.0) / BLOCK_S), scenario.seed)
+    if clients is not None and clients.resample is not None:
+        pool = pool.resample(clients.resample, scenario.seed)
     return pool
 
 

@@ -154,12 +154,15 @@ class Clients(Table):
     imputed: bool | None = None
     copies: Annotated[int, Field(ge=1, le=10_000)] | None = None
     spread: Start | None = None
+    resample: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
     @model_validator(mode="after")
     def _numbers_or_ranges(self) -> "Clients":
         ranges = [key for key in RANGES if getattr(self, key) is not None]
         if self.numbers is not None and ranges:
             raise ValueError(f"expected numbers or {', '.join(ranges)}, not both")
+        if self.resample is not None and self.copies is not None:
+            raise ValueError("expected copies or resample, not both")
         if self.spread is not None and (self.copies or 1) < 2:
             raise ValueError("spread would do nothing: it is between the clocks of copies")
         if self.spread is not None and self.spread % 21_600.0:

@@ -17,7 +17,7 @@ from experiments.sources import Part, source_of
 from tests.shared_data import SHARED, needs_shared
 from workloads import ClientPool, WorkloadError, compose, conversations
 from workloads.characterize import characterize
-from workloads.gap_fits import fit_gaps
+from workloads.characterize.gap_fits import fit_gaps
 from workloads.pool_file import read_pool
 from workloads.stream import ITEMS, Stream
 from workloads.stream_file import save

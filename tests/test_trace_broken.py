@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from tests.trace_cases import ALL_FORMATS, TEXT_FORMATS, packed, sample
-from workloads import WorkloadError, check_segments, check_stream, read_trace, unpacked
+from workloads import WorkloadError, check_segments, check_stream, read_trace
+from workloads.files import unpacked
 from workloads.stream_file import save
 from workloads.traces import FORMATS
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import WorkloadError
-from workloads.csv_cells import INSTANT, LONGEST_S, SECONDS, WHOLE, columns_of
-from workloads.csv_table import _at_once, _by_cells, read_table
+from workloads.files.csv_cells import INSTANT, SECONDS, WHOLE, columns_of
+from workloads.files.csv_table import _at_once, _by_cells, read_table
+from workloads.stream import LONGEST_S
 
 NS = 10**9
 KINDS = {"whole": WHOLE, "seconds": SECONDS, "instant": INSTANT}

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trace_cases import sample, streams
-from workloads import Stream, WorkloadError, read_trace, rows_in_chunks, stream_parquet, unpacked
+from workloads import Stream, WorkloadError, read_trace
+from workloads.files import rows_in_chunks, stream_parquet, unpacked
 from workloads.stream import new_rows
 from workloads.stream_file import load, save
 

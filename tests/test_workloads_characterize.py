@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from workloads import ClientPool, Stream, WorkloadError, compose, conversations, naive
 from workloads.characterize import characterize, differences
 from workloads.characterize.differences import ks_of_two
+from workloads.characterize.gap_fits import fit_gaps, ks_of
+from workloads.characterize.hashed_sample import HashedSample
+from workloads.characterize.length_laws import fit_lengths
 from workloads.characterize.numbers import quantiles, spearman
-from workloads.gap_fits import fit_gaps, ks_of
-from workloads.hashed_sample import HashedSample
-from workloads.length_laws import fit_lengths
 from workloads.stream import ITEMS, new_rows
 
 NS = 10**9

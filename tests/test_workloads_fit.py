@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from workloads import ClientPool, Stream, WorkloadError, compose, fields
 from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, WINDOW_S
-from workloads.client_places import ClientPlaces
 from workloads.fit import fit
-from workloads.gap_counts import OwnClocks
-from workloads.gap_laws import BINS, bins_of, fit_laws, shape_of
-from workloads.length_fits import LengthCounts, bin_of, middle_of
+from workloads.fit.client_places import ClientPlaces
+from workloads.fit.gap_counts import OwnClocks
+from workloads.fit.gap_laws import BINS, bins_of, fit_laws, shape_of
+from workloads.fit.lengths import LengthCounts, bin_of, middle_of
 from workloads.lengths import LengthTable, sketch_knots
 from workloads.pool_data import PoolData
 from workloads.pool_file import read_pool, write_pool

@@ -150,7 +150,7 @@ def test_burstgpt_keeps_sessions_and_failures_for_who_wants_them() -> None:
 
 
 def test_burstgpt_is_bursty() -> None:
-    rows = compose(ClientPool.load("burstgpt"), 0, "1d", scale=1.0, seed=1, model=TrafficModel(arrivals="gamma")).collect()
+    rows = compose(ClientPool.load("burstgpt"), 0, "1d", scale=1.0, seed=1).collect()
     gaps = np.diff(rows["arrival_ns"].astype(np.float64))
     assert gaps.std() / gaps.mean() > 1.3
 

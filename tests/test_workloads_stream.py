@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import ITEMS, SEGMENTS, STREAM, Stream, WorkloadError, check_stream, parse_duration_s
+from workloads.files.stream_table import KNOWN
 from workloads.stream import new_rows, stream_mistakes
 from workloads.stream_file import load, save
-from workloads.stream_table import KNOWN
 
 NS = 10**9
 

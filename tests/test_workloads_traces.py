@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.shared_data import SHARED, needs_shared
 from workloads import WorkloadError, check_segments, check_stream, read_trace
-from workloads.coarse_clock import grid_notes, tick_ns
+from workloads.files.coarse_clock import grid_notes, tick_ns
 from workloads.traces import mooncake
 
 MS = 10**6

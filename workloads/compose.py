@@ -22,8 +22,7 @@ from workloads.errors import WorkloadError, raise_all
 from workloads.jit import is_plain
 from workloads.players import Composition, Players
 from workloads.pool_data import PoolData
-from workloads.stream import Stream
-from workloads.stream_table import LONGEST_S
+from workloads.stream import LONGEST_S, Stream
 from workloads.traffic_model import TrafficModel
 from workloads.units import parse_duration_s
 
@@ -125,7 +124,7 @@ def _description(of: Composition, native_rps: float) -> dict[str, Any]:
         "native_rate_rps": native_rps,
         "rate_rps": native_rps * of.scale,
         "scale": of.scale,
-        "model": asdict(of.model),
+        "model": asdict(of.model) | {"arrivals": of.model.arrivals or pool.arrivals},
         "present_share_frac": present,
         "gap_s": gap_s,
         "notes": notes,

@@ -22,8 +22,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError, raise_all
 from workloads.numerics import Purpose, log, stream_key, uniforms
-from workloads.stream import CLIENT_SHIFT, MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, out_segment
-from workloads.stream_table import LONGEST_S
+from workloads.stream import CLIENT_SHIFT, LONGEST_S, MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, out_segment
 
 SYSTEM_SEGMENT = 0
 _MOST_REQUESTS = 10_000_000

@@ -106,7 +106,7 @@ class Composition:
     def _bulk(self) -> Bulk:
         """The arrival model of these clients in the windows played."""
         of, at = self.pool, np.ix_(self.clients, np.array(list(self._column)))
-        return bulk_of(self.model.arrivals, of.count[at], of.cv[at], of.family[at], of.shape[at])
+        return bulk_of(self.model.arrivals or of.arrivals, of.count[at], of.cv[at], of.family[at], of.shape[at])
 
 
 class Players:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from workloads.arrival_models import DEFAULT
 from workloads.arrivals import WINDOW_S
 from workloads.lengths import BLOCK_S, LengthTable
 
@@ -30,7 +31,7 @@ class PoolData:
     client is given is the arrival model's to say (arrival_models.py). length_row: int32 [clients, blocks], row in each
     table of lengths or -1. lengths: tables by field, see lengths.py. absent_count: float64 [windows], requests of the
     clients left out. gap: bool [windows], no data of any client. provenance: plain values, `grades` among them: for each
-    kind of parameter who says so.
+    kind of parameter who says so, and `arrivals`, where the pool is meant for a certain model of them.
     """
 
     name: str
@@ -62,6 +63,11 @@ class PoolData:
     def period(self) -> int:
         """Windows after which the data come again: their whole days, or all of them where they are less than one."""
         return self.windows // DAY_WINDOWS * DAY_WINDOWS or self.windows
+
+    @property
+    def arrivals(self) -> str:
+        """The arrival model that is meant for it, a key of arrival_models.MODELS."""
+        return str(self.provenance.get("arrivals", DEFAULT))
 
     def rate_rps(self, start_s: float, duration_s: float, clients: np.ndarray | None = None) -> float:
         """Native mean rate over a span, of the pool or of the clients at these indices; gaps in the data count as 0."""

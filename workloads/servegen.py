@@ -7,13 +7,10 @@ columns mean: docs/workloads.md. All mistakes of a source (ten at most) are told
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,8 +19,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S
-from workloads.errors import MOST_MISTAKES, WorkloadError, nearest, raise_all
+from workloads.errors import MOST_MISTAKES, nearest, raise_all
 from workloads.fields import LENGTHS, REASON, REASON_PARTS, TEXT, count_of, is_shifted, tokens_of
+from workloads.files.archive import members
 from workloads.lengths import BLOCK_S
 from workloads.pmf import Pmf
 from workloads.stream import MAX_TOKENS, MODALITIES
@@ -37,9 +35,6 @@ _PAIR = rf"[0-9]{{1,9}}: ?{_NUMBER}"
 _TABLE = re.compile(rf"\{{(?:{_PAIR}(?:, ?{_PAIR})*+)?\}}")
 _SHARE_PAIR = rf"{_NUMBER}: ?{_NUMBER}"
 _SHARE_TABLE = re.compile(rf"\{{(?:{_SHARE_PAIR}(?:, ?{_SHARE_PAIR})*+)?\}}")
-_MAX_FILE_BYTES = 64 << 20
-_MAX_TOTAL_BYTES = 4 << 30
-_MAX_FILES = 20_000
 _MAX_WINDOWS = 60_000  # more than a year
 _MAX_RATE_RPS = 1e6
 
@@ -67,7 +62,7 @@ def read_servegen(path: str | os.PathLike[str]) -> ServegenData:
     """Reads a folder or a `.tar.gz` that holds one pool; clients come in numeric order. Raises WorkloadError."""
     source = Path(path)
     reading = _Reading()
-    for name, content in _members(source):
+    for name, content in members(source, _CHUNK):
         found = _CHUNK.fullmatch(PurePosixPath(name).name)
         if not found:
             continue
@@ -260,57 +255,3 @@ def _parse_pairs(text: Any, grammar: re.Pattern[str], expected: str) -> tuple[np
     if len(keys) and abs(total - 1.0) > 1e-6:
         raise ValueError(f"the probabilities sum to {total:.9g}, expected 1")
     return keys[probabilities > 0.0], probabilities[probabilities > 0.0]
-
-
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every chunk file, bounded in number and bytes."""
-    if source.is_dir():
-        yield from _folder_members(source)
-    elif source.is_file():
-        yield from _archive_members(source)
-    else:
-        raise WorkloadError(f"{source}: no such folder or archive")
-
-
-def _folder_members(source: Path) -> Iterator[tuple[str, bytes]]:
-    files = [path for path in sorted(source.rglob("chunk-*")) if path.is_file()]
-    total = 0
-    if len(files) > _MAX_FILES:
-        raise WorkloadError(f"{source}: {len(files)} files, expected at most {_MAX_FILES}")
-    for path in files:
-        total = _checked_size(str(path), path.stat().st_size, total)
-        yield str(PurePosixPath(*path.parts)), path.read_bytes()
-
-
-def _archive_members(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Regular members only. A name that leaves the archive, or a link, is refused before anything of it is read."""
-    total = 0
-    try:
-        with tarfile.open(source, "r|gz") as archive:
-            for number, member in enumerate(archive):
-                _check_member(source, member, number)
-                total = _checked_size(f"{source}: {member.name}", member.size, total)  # who is skipped is unpacked, too
-                if member.isfile() and _CHUNK.fullmatch(PurePosixPath(member.name).name):
-                    content = archive.extractfile(member)
-                    if content is not None:
-                        yield member.name, content.read()
-    except RecursionError as error:  # a file that is a chain of headers, thousands deep
-        raise WorkloadError(f"{source}: not a whole .tar.gz archive: headers without end") from error
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise WorkloadError(f"{source}: not a whole .tar.gz archive: {error}") from error
-
-
-def _check_member(source: Path, member: tarfile.TarInfo, number: int) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise WorkloadError(f"{source}: member {member.name!r} leaves the archive")
-    if not (member.isfile() or member.isdir()):
-        raise WorkloadError(f"{source}: member {member.name!r} is neither a file nor a folder")
-    if number > 2 * _MAX_FILES:
-        raise WorkloadError(f"{source}: more than {2 * _MAX_FILES} members")
-
-
-def _checked_size(name: str, size: int, total: int) -> int:
-    if size > _MAX_FILE_BYTES or total + size > _MAX_TOTAL_BYTES:
-        raise WorkloadError(f"{name}: {size} bytes, expected at most {_MAX_FILE_BYTES} a file, {_MAX_TOTAL_BYTES} in all")
-    return total + size

@@ -35,6 +35,7 @@ Ids = TypeVar("Ids", int, np.ndarray)
 
 NS_PER_S = 1_000_000_000
 MAX_TOKENS = 10_000_000  # larger than any context window by two orders: beyond it a length is a mistake
+LONGEST_S = 10_000_000  # 115 days: no arrival is later, and no run longer
 BLOCK_ROWS = 1 << 16  # rows of a block, about, at most: 5 MB
 CLIENT_SHIFT = 32  # request_id = client number << 32 | sequence within the client
 

@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads import stream_csv, stream_parquet, unpacked
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
-from workloads.rows_in_chunks import MAX_ROWS, Chunk, FileOfRows
-from workloads.segments import segment_mistakes
-from workloads.side_tables import SIDES, Sums, side_path
-from workloads.stream import MODALITIES, STREAM, Stream
-from workloads.stream_table import (
+from workloads.files import stream_csv, stream_parquet, unpacked
+from workloads.files.rows_in_chunks import MAX_ROWS, Chunk, FileOfRows
+from workloads.files.side_tables import SIDES, Sums, side_path
+from workloads.files.stream_table import (
     ITEM_COLUMNS,
     ITEM_SLICE,
     RARE,
@@ -32,6 +30,8 @@ from workloads.stream_table import (
     columns_for,
     rows_of,
 )
+from workloads.segments import segment_mistakes
+from workloads.stream import MODALITIES, STREAM, Stream
 from workloads.whole_file import written_whole
 
 SUFFIXES = (".csv.gz", ".csv", ".parquet")

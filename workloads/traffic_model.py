@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from workloads.arrival_models import DEFAULT, MODELS
+from workloads.arrival_models import MODELS
 from workloads.errors import nearest, raise_all
 from workloads.stream import MAX_TOKENS
 
@@ -18,7 +19,8 @@ LIMITS: Final = ("pool", "client", "output")
 class TrafficModel:
     """How clients are played, beyond what their pool knows of them. Raises WorkloadError for what cannot be.
 
-    arrivals: in which gaps requests come, a key of arrival_models.MODELS.
+    arrivals: in which gaps requests come, a key of arrival_models.MODELS; None: the pool's own, which is weibull_gap but for
+    recipes, whose gaps are of the family and CV that they state and nothing else.
     rates: `stepped`, constant within each 600 s window, or `smooth`, straight from the edges of a window to its middle.
     correlation: Spearman's rank correlation of input (or text) and output tokens within a client, -1 to 1: a Gaussian copula.
     max_tokens: what a request asks for at most. `pool`, the longest answer of the pool; `client`, the least power of two that
@@ -26,14 +28,20 @@ class TrafficModel:
     repeated_items: share of images, audio and video that the client has sent before, 0 to 1.
     """
 
-    arrivals: str = DEFAULT
+    arrivals: str | None = None
     rates: str = "stepped"
     correlation: float = 0.0
     max_tokens: str | int = "pool"
     repeated_items: float = 0.0
 
     def __post_init__(self) -> None:
-        raise_all([*_unknown("arrivals", self.arrivals, MODELS), *_unknown("rates", self.rates, RATES), *self._wrong_numbers()])
+        raise_all(
+            [
+                *_unknown("arrivals", self.arrivals, (*MODELS, None)),
+                *_unknown("rates", self.rates, RATES),
+                *self._wrong_numbers(),
+            ]
+        )
 
     def _wrong_numbers(self) -> list[str]:
         mistakes = []
@@ -52,10 +60,10 @@ class TrafficModel:
         return mistakes
 
 
-def _unknown(what: str, name: object, known: object) -> list[str]:
-    names = list(known)  # type: ignore[call-overload]
-    if name in names:
+def _unknown(what: str, name: object, known: Collection[str | None]) -> list[str]:
+    if name in known:
         return []
+    names = [one for one in known if one is not None]
     return [f"{what}: expected one of {', '.join(names)}, got {name!r}{nearest(str(name), names)}"]
 
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError, nearest, raise_all
 from workloads.segments import check_segments
-from workloads.stream import NS_PER_S, Stream
-from workloads.stream_table import LONGEST_S
+from workloads.stream import LONGEST_S, NS_PER_S, Stream
 
 _ALONE: Final = -1  # the session of requests that are of none
 

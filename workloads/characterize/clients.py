@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from workloads.characterize.numbers import plain, weighted_cdf
-from workloads.client_places import ClientPlaces
-from workloads.gap_counts import GapCounts, OwnClocks
+from workloads.fit.client_places import ClientPlaces
+from workloads.fit.gap_counts import GapCounts, OwnClocks
 
 MOST_CLIENTS: Final = 10_000
 TOP: Final = (1, 5, 10)

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from workloads.characterize.hashed_sample import HashedSample
 from workloads.characterize.numbers import plain, spearman
-from workloads.hashed_sample import HashedSample
 
 FEWEST_OF_CLIENT: Final = 50
 FEWEST_OF_BIN: Final = 20

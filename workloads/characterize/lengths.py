@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from workloads import fields
+from workloads.characterize.length_laws import fit_lengths
 from workloads.characterize.numbers import Histogram, plain, quantiles
-from workloads.length_fits import bin_of, middle_of
-from workloads.length_laws import fit_lengths
-from workloads.request_fields import items_of, lengths_of
+from workloads.fit.lengths import bin_of, middle_of
+from workloads.fit.request_fields import items_of, lengths_of
 from workloads.stream import MODALITIES
 
 REASON_BINS: Final = 20

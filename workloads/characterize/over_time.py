@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from workloads.arrivals import WINDOW_S
+from workloads.characterize.gap_fits import fit_gaps
 from workloads.characterize.numbers import Histogram, plain
-from workloads.gap_fits import fit_gaps
 from workloads.stream import NS_PER_S
 
 BUSIEST_WINDOWS: Final = 2  # 20 minutes, as in the ServeGen paper's figure 1 (arXiv 2505.09999)

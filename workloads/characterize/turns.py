@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from workloads.characterize.hashed_sample import HashedSample
 from workloads.characterize.numbers import plain, quantiles
-from workloads.hashed_sample import HashedSample
 from workloads.stream import NS_PER_S
 
 _POINTS: Final = 200

@@ -152,6 +152,7 @@ def _provenance(recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.name,
         "notice": notice,
         "grades": recipe.grades,
+        "arrivals": value["gaps.family"],
         **({"sessions": sessions} if sessions else {}),
         **({"failed_share_frac": failed} if failed else {}),
     }

@@ -14,8 +14,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError, nearest, raise_all
 from workloads.numerics import Purpose, exp, log, normal_quantile, stream_key, uniforms
-from workloads.stream import MAX_TOKENS, NS_PER_S
-from workloads.stream_table import LONGEST_S
+from workloads.stream import LONGEST_S, MAX_TOKENS, NS_PER_S
 
 TURN_BITS: Final = 6
 MOST_TURNS: Final = 1 << TURN_BITS

@@ -23,11 +23,11 @@ __all__ = ["FORMATS", "convert", "read_trace"]
 def read_trace(path: str | os.PathLike[str], format: str | None = None, dejitter: bool = False) -> Stream:
     """The stream of a file, checked whole. Its format is told by what is in it, unless it is named.
 
-    `dejitter` spreads the arrivals of a coarse clock evenly over its ticks (workloads/coarse_clock.py). Raises WorkloadError
-    with file and line, for a file that looks like no format we know, and for `dejitter` where the clock is fine.
+    `dejitter` spreads the arrivals of a coarse clock evenly over its ticks (files/coarse_clock.py). Raises WorkloadError with
+    file and line, for a file that looks like no format we know, and for `dejitter` where the clock is fine.
     """
-    from workloads.coarse_clock import spread_over_ticks
     from workloads.errors import WorkloadError
+    from workloads.files.coarse_clock import spread_over_ticks
 
     source = Path(path)
     if not source.is_file():

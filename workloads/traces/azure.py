@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from workloads.csv_cells import INSTANT, WHOLE
-from workloads.rows_in_chunks import MAX_ROWS
+from workloads.files.csv_cells import INSTANT, WHOLE
+from workloads.files.rows_in_chunks import MAX_ROWS
 from workloads.stream import Stream
 from workloads.traces.csv_log import Columns, Extra, Log, read_log
 from workloads.traces.format import Format, Head

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.coarse_clock import grid_notes
 from workloads.errors import WorkloadError, raise_all
-from workloads.stream import MAX_SEGMENT_ID, MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, stream_mistakes
-from workloads.stream_table import LONGEST_S
+from workloads.files.coarse_clock import grid_notes
+from workloads.stream import LONGEST_S, MAX_SEGMENT_ID, MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, stream_mistakes
 from workloads.traces.json_lines import Number, Request, nanoseconds, requests, shown
 from workloads.whole_file import written_whole
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads.csv_cells import SECONDS, WHOLE, Cells, Kind, texts
 from workloads.errors import WorkloadError
-from workloads.rows_in_chunks import MAX_ROWS
+from workloads.files.csv_cells import SECONDS, WHOLE, Cells, Kind, texts
+from workloads.files.rows_in_chunks import MAX_ROWS
 from workloads.stream import NS_PER_S, Stream
 from workloads.traces.csv_log import Columns, Extra, Log, read_log
 from workloads.traces.format import Format, Head

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.csv_cells import LONGEST_S, WHOLE, Kind
-from workloads.csv_table import Part, read_table
 from workloads.errors import WorkloadError, nearest, raise_all
-from workloads.rows_in_chunks import MAX_ROWS, Chunk, FileOfRows
-from workloads.stream import MAX_TOKENS, NS_PER_S, Stream, new_rows
+from workloads.files.csv_cells import WHOLE, Kind
+from workloads.files.csv_table import Part, read_table
+from workloads.files.rows_in_chunks import MAX_ROWS, Chunk, FileOfRows
+from workloads.stream import LONGEST_S, MAX_TOKENS, NS_PER_S, Stream, new_rows
 
 Columns = Mapping[str, np.ndarray]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from workloads import unpacked
-from workloads.csv_table import header_of
+from workloads.files import unpacked
+from workloads.files.csv_table import header_of
 from workloads.stream import Stream
 
 # What a stream may have beside arrivals and lengths, and a format may have no place for.

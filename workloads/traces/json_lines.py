@@ -8,8 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workloads import unpacked
 from workloads.errors import MOST_MISTAKES, nearest, raise_all
+from workloads.files import unpacked
 from workloads.stream import NS_PER_S
 
 LONGEST_LINE = 1 << 20  # bytes: the longest prompt we take has 19,532 blocks of 512 tokens

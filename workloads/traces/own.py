@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workloads.files.stream_table import KNOWN, REQUIRED
 from workloads.stream import Stream
 from workloads.stream_file import is_parquet, load, save
-from workloads.stream_table import KNOWN, REQUIRED
 from workloads.traces.format import FEATURES, Format, Head
 
 

@@ -27,10 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads.coarse_clock import grid_notes
 from workloads.errors import WorkloadError, raise_all
-from workloads.stream import MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, stream_mistakes
-from workloads.stream_table import LONGEST_S
+from workloads.files.coarse_clock import grid_notes
+from workloads.stream import LONGEST_S, MAX_TOKENS, NS_PER_S, SEGMENTS, Stream, new_rows, stream_mistakes
 from workloads.traces.format import Format, Head
 from workloads.traces.json_lines import Number, Request, nanoseconds, requests, shown
 

@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from workloads import unpacked
-from workloads.coarse_clock import grid_notes
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
-from workloads.stream import MAX_TOKENS, NS_PER_S, Stream, new_rows
-from workloads.stream_table import LONGEST_S
+from workloads.files import unpacked
+from workloads.files.coarse_clock import grid_notes
+from workloads.stream import LONGEST_S, MAX_TOKENS, NS_PER_S, Stream, new_rows
 from workloads.traces.format import Format, Head
 from workloads.traces.json_lines import shown, unrepeated
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from workloads.arrivals import EXPONENTIAL, FAMILIES, GAMMA, WEIBULL
-from workloads.gap_laws import cumulative
+from workloads.fit.gap_laws import cumulative
 
 FEWEST: Final = 10
 _SHAPES: Final = (1e-3, 1e4)

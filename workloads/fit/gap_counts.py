@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from workloads.gap_laws import BINS, bins_of
+from workloads.fit.gap_laws import BINS, bins_of
 from workloads.numerics import Purpose, stream_key, uniforms
 
 ALONE: Final = 2.0  # the longest gap stands alone where it is more than so many times the second

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-NS_PER_S: Final = 1_000_000_000
-LONGEST_S: Final = 10_000_000  # 115 days
+from workloads.stream import LONGEST_S, NS_PER_S
+
 _MOST_DIGITS: Final = 19  # of an int64
 _COMMA, _NEWLINE, _RETURN, _MINUS, _DOT, _ZERO = (ord(sign) for sign in ",\n\r-.0")
 _DATE_TIME: Final = len("2023-11-16 18:15:46")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
-from workloads.stream import NS_PER_S, Stream
-from workloads.stream_table import LONGEST_S, Table, check_header
+from workloads.files.stream_table import Table, check_header
+from workloads.stream import LONGEST_S, NS_PER_S, Stream
 
 FORMAT_VERSION = 1
 _BATCH_ROWS = 1 << 16

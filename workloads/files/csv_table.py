@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads import unpacked
-from workloads.csv_cells import Kind, columns_of
 from workloads.errors import MOST_MISTAKES, WorkloadError, raise_all
+from workloads.files import unpacked
+from workloads.files.csv_cells import Kind, columns_of
 
 LONGEST_LINE = 4096
 

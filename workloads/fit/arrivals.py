@@ -18,8 +18,8 @@ import numpy as np
 
 from workloads.arrival_models import weibull_gap
 from workloads.arrivals import EXPONENTIAL, GAMMA, WEIBULL, gap_cv, weibull_shape
-from workloads.gap_counts import GapCounts
-from workloads.gap_laws import fit_laws, log_likelihood, shape_of, spread_of_cv
+from workloads.fit.gap_counts import GapCounts
+from workloads.fit.gap_laws import fit_laws, log_likelihood, shape_of, spread_of_cv
 from workloads.pool_data import BLOCK_WINDOWS
 
 FEWEST: Final = 30  # gaps that may have a law of their own: a CV known to some 15 %

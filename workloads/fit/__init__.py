@@ -1,7 +1,7 @@
 """fit: a client pool learnt from any stream, in one pass and memory that does not grow with its requests.
 
 What is kept is what a pool plays: of each client the requests of every 600 s window, exactly, and how bursty they came
-(arrival_fits.py), and sketches of its lengths per 6 h block (length_fits.py). docs/characterize.md has the rules, and how
+(arrivals.py), and sketches of its lengths per 6 h block (lengths.py). docs/characterize.md has the rules, and how
 near a pool comes to the one whose stream it was fitted to.
 """
 
@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 
 from workloads import fields
-from workloads.arrival_fits import ArrivalFits
 from workloads.arrivals import WINDOW_S
-from workloads.client_places import ClientPlaces
 from workloads.errors import WorkloadError
-from workloads.gap_counts import OwnClocks
-from workloads.length_fits import LengthFits
+from workloads.fit.arrivals import ArrivalFits
+from workloads.fit.client_places import ClientPlaces
+from workloads.fit.gap_counts import OwnClocks
+from workloads.fit.lengths import LengthFits
+from workloads.fit.request_fields import lengths_of
 from workloads.pool_data import BLOCK_WINDOWS, PoolData
-from workloads.request_fields import lengths_of
 from workloads.stream import MODALITIES, NS_PER_S, Stream, check_stream
 
 MOST_CLIENTS: Final = 100_000

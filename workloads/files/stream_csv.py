@@ -11,12 +11,12 @@ from typing import TextIO
 
 import numpy as np
 
-from workloads import unpacked
-from workloads.csv_cells import SECONDS, WHOLE, Kind
-from workloads.csv_table import header_of, read_table
 from workloads.errors import WorkloadError
+from workloads.files import unpacked
+from workloads.files.csv_cells import SECONDS, WHOLE, Kind
+from workloads.files.csv_table import header_of, read_table
+from workloads.files.stream_table import COLUMNS, Table, check_header
 from workloads.stream import NS_PER_S
-from workloads.stream_table import COLUMNS, Table, check_header
 
 Columns = dict[str, np.ndarray]
 

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from workloads.csv_cells import LONGEST_S as LONGEST_S
 from workloads.errors import MOST_MISTAKES, nearest, raise_all
 from workloads.stream import MAX_TOKENS, MODALITIES, STREAM, TOKEN_COLUMNS, new_rows
 

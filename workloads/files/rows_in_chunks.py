@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.coarse_clock import grid_notes
 from workloads.errors import WorkloadError, raise_all
+from workloads.files.coarse_clock import grid_notes
 from workloads.stream import NS_PER_S, Stream, check_stream, stream_mistakes
 
 HELD_ROWS = 1 << 19  # 46 MB
