@@ -1,14 +1,14 @@
-"""Data sheets: what a GPU can do at best, and how large a model is; one TOML for each, found by its file name."""
+"""Data sheets: what a GPU can do at best and, by name or from a file, how large a model is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
+from hwprofiles.model import Model, known_models, shipped_model
+from hwprofiles.own_model import is_path, own_model
 from hwprofiles.records import ProfileError, did_you_mean, load_record, profile_names
 
 __all__ = ["Gpu", "Model", "ProfileError", "known_gpus", "known_models", "load_gpu", "load_model"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,58 +45,26 @@ class Gpu:
             yield f"reported_memory_gib {self.reported_memory_gib} is more than memory_gib {self.memory_gib}"
 
 
-@dataclass(frozen=True)
-class Model:
-    """A dense decoder-only transformer with grouped-query attention and a gated MLP, by its dimensions."""
-
-    id: str
-    """Name of the file, as in scenarios: `llama-3.1-8b`."""
-    name: str
-    source: str
-    fit_tp: tuple[int, ...]
-    """Tensor-parallel degrees that the fit makes step-cost tables for."""
-    layers: int
-    hidden: int
-    heads: int
-    """Query heads of a layer."""
-    kv_heads: int
-    head_size: int
-    mlp_width: int
-    vocabulary: int
-    parameters: int
-    """All of them, embedding and output head included."""
-    max_model_len: int
-    """Longest context, prompt and answer together, tokens."""
-
-    def valid_tp(self, gpus_per_node: int) -> list[int]:
-        """Tensor-parallel degrees inside one node: each GPU gets whole heads, and whole KV heads or a copy of one."""
-        return [tp for tp in range(1, gpus_per_node + 1) if self._is_divisible(tp)]
-
-    def kv_heads_per_gpu(self, tp: int) -> int:
-        """KV heads each GPU keeps; where there are more GPUs than KV heads, each keeps a copy of one."""
-        return max(1, self.kv_heads // tp)
-
-    def problems(self) -> Iterator[str]:
-        """Sentences about dimensions that do not go together."""
-        yield from _zeros(self)
-        if self.kv_heads and self.heads % self.kv_heads:
-            yield f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}"
-        if self.parameters < self.vocabulary * self.hidden:
-            yield f"parameters {self.parameters} is less than the embedding alone, vocabulary x hidden"
-
-    def _is_divisible(self, tp: int) -> bool:
-        shares_kv = self.kv_heads % tp == 0 or tp % self.kv_heads == 0
-        return self.heads % tp == 0 and self.mlp_width % tp == 0 and shares_kv
-
-
 def load_gpu(gpu: str | Gpu) -> Gpu:
     """The GPU of that name (a `Gpu` comes back as it is); ProfileError with the nearest name if there is none."""
-    return gpu if isinstance(gpu, Gpu) else _load(Gpu, "gpu", gpu)
+    if isinstance(gpu, Gpu):
+        return gpu
+    known = known_gpus()
+    if gpu not in known:
+        hint = did_you_mean(gpu, known) or ";"
+        raise ProfileError(f"no gpu profile {gpu!r}{hint} known: {', '.join(known)}")
+    return load_record(Gpu, "gpus", gpu, ".toml")
 
 
-def load_model(model: str | Model) -> Model:
-    """The model of that name (a `Model` comes back as it is); ProfileError with the nearest name if there is none."""
-    return model if isinstance(model, Model) else _load(Model, "model", model)
+def load_model(model: str | Path | Model) -> Model:
+    """The model of that name, or in that file (a `Model` comes back as it is); ProfileError with every mistake.
+
+    A file is one's own TOML, or a Hugging Face config.json or the folder that holds it; as a text it is told from a
+    name by a slash or by its ending.
+    """
+    if isinstance(model, Model):
+        return model
+    return own_model(Path(model)) if is_path(model) else shipped_model(str(model))
 
 
 def known_gpus() -> list[str]:
@@ -104,21 +72,8 @@ def known_gpus() -> list[str]:
     return profile_names("gpus", ".toml")
 
 
-def known_models() -> list[str]:
-    """Names that `load_model` takes, sorted."""
-    return profile_names("models", ".toml")
-
-
-def _load(record: type[T], kind: str, name: str) -> T:
-    known = profile_names(f"{kind}s", ".toml")
-    if name not in known:
-        hint = did_you_mean(name, known) or ";"
-        raise ProfileError(f"no {kind} profile {name!r}{hint} known: {', '.join(known)}")
-    return load_record(record, f"{kind}s", name, ".toml")
-
-
-def _zeros(record: Gpu | Model) -> Iterator[str]:
+def _zeros(record: Gpu) -> Iterator[str]:
     for key, value in vars(record).items():
-        values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        values = value.values() if isinstance(value, dict) else (value,)
         if not values or 0 in values:
             yield f"{key} must be above 0"

@@ -15,8 +15,14 @@ from hwprofiles.records import did_you_mean
 
 GIB = 1 << 30
 
-PRECISION_BYTES = {"bf16": 2}
-"""Bytes of a weight, an activation and a KV element, by precision."""
+PRECISION_BYTES = {"bf16": 2, "fp8": 1}
+"""Bytes of a weight of the layers' matrices, by precision."""
+
+WIDE_BYTES = 2
+"""Bytes of an activation, and of the weights that stay at 16 bits: embedding, output head, norms and biases."""
+
+KV_CACHE_BYTES = {"auto": WIDE_BYTES, "bfloat16": 2, "fp8": 1}
+"""Bytes of a KV element by vLLM's `kv_cache_dtype`; `auto` is the type of the activations, whatever the weights have."""
 
 ENGINE_GIB_ONE_GPU = 1.79  # CUDA context, graphs, libraries: non_torch_memory of Llama-3-8B, vllm pull request 10511
 ENGINE_GIB_PARALLEL = 3.58  # the same log with two GPUs: NCCL and all-reduce buffers come on top
@@ -57,7 +63,7 @@ class MemoryBudget:
         """(what, GiB per GPU, where the figure comes from), for a person to read."""
         yield "memory", self.memory_bytes / GIB, "reported by CUDA"
         yield "usable", self.usable_bytes / GIB, "memory x gpu_memory_utilization"
-        yield "weights", self.weight_bytes / GIB, "parameters x bytes / tp"
+        yield "weights", self.weight_bytes / GIB, "parameters x bytes / tp; embedding and head at 2 bytes"
         yield "activations", self.activation_bytes / GIB, "estimate: widest tensors of one layer, and the logits"
         yield "engine", self.engine_bytes / GIB, "context, graphs, communication: log in vllm pull request 10511"
         yield "KV blocks", self.kv_bytes / GIB, "what is left"
@@ -70,6 +76,7 @@ class EngineLimits(TypedDict, total=False):
     gpu_memory_utilization: float
     max_num_batched_tokens: int | None
     max_num_seqs: int | None
+    kv_cache_dtype: str
 
 
 def kv_blocks(gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1, **limits: Unpack[EngineLimits]) -> int:
@@ -102,6 +109,7 @@ def memory_budget(
     gpu_memory_utilization: float = 0.92,
     max_num_batched_tokens: int | None = None,
     max_num_seqs: int | None = None,
+    kv_cache_dtype: str = "auto",
 ) -> MemoryBudget:
     """The breakdown behind `kv_blocks`; a model that does not fit shows as negative `kv_bytes`.
 
@@ -110,13 +118,12 @@ def memory_budget(
     gpu, model = load_gpu(gpu), load_model(model)
     tokens = gpu.max_num_batched_tokens if max_num_batched_tokens is None else max_num_batched_tokens
     rows = gpu.max_num_seqs if max_num_seqs is None else max_num_seqs
-    _check(gpu, model, precision, tp)
+    _check(gpu, model, precision, tp, kv_cache_dtype)
     _check_limits(block_size, gpu_memory_utilization, tokens, rows)
-    size = PRECISION_BYTES[precision]
     memory = int(gpu.reported_memory_gib * GIB)
     usable = int(memory * gpu_memory_utilization)
-    weights = -(-model.parameters * size // tp)
-    activations = activation_bytes(model, size, tp, tokens, rows)
+    weights = weight_bytes(model, precision, tp)
+    activations = activation_bytes(model, WIDE_BYTES, tp, tokens, rows)
     engine = int((ENGINE_GIB_ONE_GPU if tp == 1 else ENGINE_GIB_PARALLEL) * GIB)
     return MemoryBudget(
         memory_bytes=memory,
@@ -125,9 +132,22 @@ def memory_budget(
         activation_bytes=activations,
         engine_bytes=engine,
         kv_bytes=usable - weights - activations - engine,
-        block_bytes=block_size * kv_bytes_per_token(model, size, tp),
+        block_bytes=block_size * kv_bytes_per_token(model, KV_CACHE_BYTES[kv_cache_dtype], tp),
         block_size=block_size,
     )
+
+
+def weight_bytes(model: Model, precision: str, tp: int) -> int:
+    """Weights on each GPU: an equal share of all, and of keys and values at least one head.
+
+    Embedding and output head are shared out by vocabulary. Norms are counted as if shared out too, some MB less than the
+    copy that each GPU keeps.
+    """
+    size = PRECISION_BYTES[precision]
+    total = model.matrix_parameters * size + (model.parameters - model.matrix_parameters) * WIDE_BYTES
+    kv_heads_copied = model.kv_heads_per_gpu(tp) * tp - model.kv_heads
+    total += 2 * model.layers * model.hidden * model.head_size * kv_heads_copied * size
+    return -(-total // tp)
 
 
 def kv_bytes_per_token(model: Model, element_bytes: int, tp: int) -> int:
@@ -146,16 +166,18 @@ def activation_bytes(model: Model, element_bytes: int, tp: int, tokens: int, row
     return tokens * element_bytes * widths + rows * model.vocabulary * (2 + 4 + 4)
 
 
-def _check(gpu: Gpu, model: Model, precision: str, tp: int) -> None:
+def _check(gpu: Gpu, model: Model, precision: str, tp: int, kv_cache_dtype: str) -> None:
     mistakes = []
-    if precision not in PRECISION_BYTES:
-        hint = did_you_mean(precision, PRECISION_BYTES) or ";"
-        mistakes.append(f"no precision {precision!r}{hint} known: {', '.join(PRECISION_BYTES)}")
+    for what, name, known in (("precision", precision, PRECISION_BYTES), ("kv_cache_dtype", kv_cache_dtype, KV_CACHE_BYTES)):
+        if name not in known:
+            hint = did_you_mean(name, known) or ";"
+            mistakes.append(f"no {what} {name!r}{hint} known: {', '.join(known)}")
     valid = model.valid_tp(gpu.gpus_per_node)
     if tp not in valid:
         degrees = ", ".join(map(str, valid))
         node = f"a node of {gpu.gpus_per_node} {gpu.id}"
-        mistakes.append(f"tp {tp!r} does not divide the heads of {model.id} on {node}; valid: {degrees}")
+        heads = f"{model.heads} query and {model.kv_heads} KV heads, MLP width {model.mlp_width}"
+        mistakes.append(f"tp {tp!r} does not divide the heads of {model.id} ({heads}) on {node}; valid: {degrees}")
     if mistakes:
         raise ProfileError("\n".join(mistakes))
 

@@ -1,18 +1,48 @@
 """Data sheets: every shipped file is sound, and a wrong name is met with the right one."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from hwprofiles.datasheet import ProfileError, known_gpus, known_models, load_gpu, load_model
 
+PUBLISHED_PARAMETERS = {  # totals of the weight files, as their pages on Hugging Face say
+    "llama-2-7b": 6_738_415_616,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen2.5-32b": 32_763_876_352,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+}
+
+
+@pytest.mark.parametrize(("name", "published"), PUBLISHED_PARAMETERS.items())
+def test_the_dimensions_make_the_published_parameters(name, published):
+    assert load_model(name).counted_parameters == load_model(name).parameters == published
+
 
 @pytest.mark.parametrize("name", known_models())
-def test_parameters_follow_from_the_dimensions(name):
+def test_parameters_are_counted_matrix_by_matrix(name):
+    """The twin: every tensor of the checkpoint by its two dimensions."""
     m = load_model(name)
-    attention = m.hidden * (m.heads + 2 * m.kv_heads) * m.head_size + m.heads * m.head_size * m.hidden
-    layer = attention + 3 * m.hidden * m.mlp_width + 2 * m.hidden  # two norms
-    assert m.parameters == m.layers * layer + 2 * m.vocabulary * m.hidden + m.hidden
+    q, kv = m.heads * m.head_size, m.kv_heads * m.head_size
+    shapes = {"q": (m.hidden, q), "k": (m.hidden, kv), "v": (m.hidden, kv), "o": (q, m.hidden)}
+    shapes |= {"gate": (m.hidden, m.mlp_width), "up": (m.hidden, m.mlp_width), "down": (m.mlp_width, m.hidden)}
+    layer = sum(rows * columns + (columns if matrix in m.biases else 0) for matrix, (rows, columns) in shapes.items())
+    norms = 2 * m.hidden + len(m.norms) * m.head_size
+    tables = 1 if m.embeddings == "tied" else 2
+    assert m.counted_parameters == m.layers * (layer + norms) + tables * m.vocabulary * m.hidden + m.hidden
+    assert m.matrix_parameters == m.layers * sum(rows * columns for rows, columns in shapes.values())
+    assert m.name.lower() == name
+    assert m.source.startswith("config.json of ")
 
 
 @pytest.mark.parametrize("name", known_gpus())
@@ -49,3 +79,82 @@ def test_valid_degrees_share_out_whole_heads():
     assert load_model("llama-3.1-8b").kv_heads_per_gpu(16) == 1
     one_kv_head = replace(load_model("llama-3.1-8b"), heads=8, kv_heads=1, mlp_width=15 * 1024)
     assert one_kv_head.valid_tp(8) == [1, 2, 4, 8]
+
+
+OWN = """
+name = "Mine"
+source = "made up"
+layers = 2
+hidden = 256
+heads = 4
+kv_heads = 2
+head_size = 64
+mlp_width = 512
+vocabulary = 1000
+parameters = 1_692_928
+max_model_len = 4096
+"""
+
+
+def own(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return load_model(path)
+
+
+def refused(tmp_path, text):
+    with pytest.raises(ProfileError) as raised:
+        own(tmp_path, text)
+    return [line.removeprefix(f"{tmp_path}/mine.toml") for line in str(raised.value).splitlines()]
+
+
+def test_a_toml_of_ones_own_is_a_model_named_as_its_file(tmp_path):
+    model = own(tmp_path, OWN)
+    assert (model.id, model.name, model.fit_tp, model.embeddings) == ("mine", "Mine", (), "separate")
+    assert (model.biases, model.norms, model.sliding_window) == ((), (), 0)
+    assert model.counted_parameters == model.parameters
+
+
+def test_parameters_that_are_not_what_the_dimensions_make_are_refused_with_what_they_make(tmp_path):
+    for factor in (0.996, 1.004):
+        assert own(tmp_path, OWN.replace("1_692_928", str(int(1_692_928 * factor))))
+    for factor in (0.994, 1.006):
+        stated = int(1_692_928 * factor)
+        sentence = f":11: parameters {stated} is not what the dimensions make: 1692928"
+        assert refused(tmp_path, OWN.replace("1_692_928", str(stated))) == [sentence]
+
+
+def test_every_mistake_of_ones_own_model_is_named(tmp_path):
+    text = (
+        OWN.replace("layers = 2", "layers = 2000").replace("kv_heads = 2", "kv_heads = 3").replace("hidden = 256", "hidden = 0")
+    )
+    assert refused(tmp_path, text + 'embeddings = "ties"\nbiases = ["q", "w", "q"]\nnorms = ["v"]\nfit_tp = [0]\n') == [
+        ":4: layers 2000 is more than 1024, beyond any model",
+        ":5: hidden must be above 0",
+        ":16: fit_tp must be above 0",
+        ":13: embeddings has no 'ties'; did you mean 'tied'? known: separate, tied",
+        ":14: biases has no 'w'; known: q, k, v, o, gate, up, down",
+        ":14: biases names one twice",
+        ":15: norms has no 'v'; known: q, k",
+        ":6: heads 4 is not a multiple of kv_heads 3",
+    ]
+
+
+def test_a_misspelt_optional_key_is_met_with_the_right_one(tmp_path):
+    assert refused(tmp_path, OWN + 'embedings = "tied"\n') == [
+        ":13: embedings is not a key of a profile; did you mean 'embeddings'?",
+        ": embeddings is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad", ["[" * 5000, "layers = ", "layers = 1\nlayers = 2", "= 3", "layers = __import__('os')", "\ufeff["]
+)
+def test_a_broken_toml_is_refused_in_a_sentence(tmp_path, bad):
+    (line,) = refused(tmp_path, bad)
+    assert line.startswith(": ")
+
+
+@pytest.mark.parametrize(("a", "b"), list(itertools.combinations(known_models(), 2)))
+def test_no_two_shipped_models_have_one_shape(a, b):
+    assert load_model(a).shape != load_model(b).shape
