@@ -269,6 +269,7 @@ def test_what_the_families_take_for_granted_is_filled_in():
 def test_a_scaled_rotary_embedding_stretches_the_context_as_vllm_does():
     yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
     assert read(config(rope_scaling=yarn)).max_model_len == 131_072
+    assert read(config(rope_scaling=yarn | {"original_max_position_embeddings": 8192})).max_model_len == 32_768
     assert read(config(rope_scaling={"rope_type": "linear", "factor": 2})).max_model_len == 65_536
     llama = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
     assert read(config(rope_scaling=llama)).max_model_len == 32_768

@@ -1,5 +1,7 @@
 """KV memory: every byte is spent once, more memory is never fewer blocks, and what does not fit is explained."""
 
+import csv
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwprofiles.datasheet import ProfileError, known_gpus, known_models, load_gpu, load_model
 from hwprofiles.memory import GIB, activation_bytes, kv_blocks, kv_bytes_per_token, memory_budget, weight_bytes
+from tests.shared_data import SHARED, needs_shared
 
 COMBINATIONS = [(gpu, model, tp) for gpu in known_gpus() for model in known_models() for tp in load_model(model).valid_tp(8)]
 PRECISIONS = st.sampled_from(["bf16", "fp8"])
@@ -151,6 +154,48 @@ def test_the_kv_memory_of_another_family_on_a_smaller_gpu_is_met_within_a_tenth(
     gpu = replace(load_gpu("h100"), reported_memory_gib=44.42)
     budget = memory_budget(gpu, "qwen3-14b", gpu_memory_utilization=0.9, max_num_batched_tokens=2048, max_num_seqs=256)
     assert 0.9 < budget.kv_bytes / GIB / 11.00 < 1.0
+
+
+@pytest.mark.parametrize(("model", "tp"), [("llama-3.1-8b", 1), ("llama-3.1-70b", 4), ("llama-3.1-70b", 8)])
+def test_capacity_is_that_of_the_loop_which_met_measured_saturation_on_an_h100(model, tp):
+    """The rule of thumb is 0.95 x (0.98 x 80e9 x tp - weights - 3e9 x tp) bytes, found on published closed-loop runs."""
+    m = load_model(model)
+    rule = 0.95 * (0.98 * 80e9 * tp - 2 * m.parameters - 3e9 * tp) / (2 * 2 * m.layers * m.kv_heads * m.head_size)
+    assert memory_budget("h100", model, tp=tp).kv_tokens == pytest.approx(rule, rel=0.04)
+
+
+def test_capacity_at_8_bits_divides_the_two_regimes_measured_for_70b_on_two_h100s():
+    """432 000 tokens part the runs in which latency still rose with concurrency from those that queued: fp8, 8-bit KV."""
+    budget = memory_budget("h100", "llama-3.1-70b", "fp8", tp=2, kv_cache_dtype="fp8")
+    assert budget.kv_tokens == pytest.approx(432_000, rel=0.02)
+
+
+@needs_shared
+def test_what_a_real_run_held_at_once_without_preempting_fits():
+    """Llama-3.1-8B on an RTX PRO 6000, whose 97 887 MiB are those of its data sheet; vLLM 0.19's utilization was 0.9."""
+    folder = SHARED / "validation" / "runs" / "rtx-pro-6000_llama-3.1-8b"
+    if not folder.is_dir():
+        pytest.skip("the reference data at hand has no recorded run")
+    settings = json.loads((folder / "meta.json").read_text())["engine_kwargs"]
+    gpu = replace(load_gpu("h100"), memory_gib=97_887 / 1024, reported_memory_gib=97_887 / 1024)
+    limits = {key: settings[key] for key in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_dtype")}
+    budget = memory_budget(gpu, "llama-3.1-8b", "bf16", settings["tensor_parallel_size"], gpu_memory_utilization=0.9, **limits)
+    held = most_held(list(csv.DictReader((folder / "requests.csv").read_text().splitlines())))
+    assert 100_000 < held < budget.kv_tokens
+
+
+def most_held(requests):
+    """Most tokens of context that were held at the start of any request; answers grow evenly, shared prefixes count twice."""
+    keys = ("scheduled_s", "first_token_s", "last_token_s", "input_tokens", "output_tokens")
+    rows = [[float(row[key]) for key in keys] for row in requests]
+    return max(
+        sum(
+            tokens + answer * max(0.0, now - first) / max(last - first, 1e-9)
+            for begun, first, last, tokens, answer in rows
+            if begun <= now <= last
+        )
+        for now, *_ in rows
+    )
 
 
 def test_blocks_by_hand_for_llama_8b_on_an_h100():
