@@ -43,6 +43,7 @@ BIASES = {"attention_bias": ("q", "k", "v", "o"), "mlp_bias": ("gate", "up", "do
 ROPE_KEEPS_LENGTH = ("default", "llama3")
 ROPE_STRETCHES = ("linear", "dynamic", "yarn")
 MOST_ROPE_FACTOR = 1024
+MOST_KEYS = 500
 
 READ = (
     *("architectures", "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
@@ -80,14 +81,15 @@ class Keys:
     def family(self) -> Family | None:
         """That of the only entry of `architectures`; None, and its keys' meaning unknown, where it is not supported."""
         said, supported = self.table.get("architectures"), ", ".join(ARCHITECTURES)
-        if isinstance(said, list) and len(said) == 1 and isinstance(said[0], str) and said[0] in ARCHITECTURES:
-            family = ARCHITECTURES[said[0]]
-            if self.table.get("model_type", family.model_type) != family.model_type:
-                self._must("model_type", f"{family.model_type!r}, as of a {said[0]}")
-            return family
-        if isinstance(said, list) and len(said) == 1 and isinstance(said[0], str):
-            self.mistakes.append(f"architectures: {SHOWN.repr(said[0])} is not supported; supported: {supported}")
+        name = said[0] if isinstance(said, list) and len(said) == 1 else None
+        if isinstance(name, str) and name not in ARCHITECTURES:
+            self.mistakes.append(f"architectures: {SHOWN.repr(name)} is not supported; supported: {supported}")
             return None
+        if isinstance(name, str):
+            family = ARCHITECTURES[name]
+            if self.table.get("model_type", family.model_type) != family.model_type:
+                self._must("model_type", f"{family.model_type!r}, as of a {name}")
+            return family
         if said is None:
             self.mistakes.append(f"architectures is missing; expected a list of one of {supported}")
         else:
@@ -228,6 +230,8 @@ def _parse(content: bytes, place: str) -> tuple[str, dict[str, Any]]:
         raise ProfileError(f"{place}: not JSON: {error}") from error
     if not isinstance(table, dict):
         raise ProfileError(f"{place}: expected a JSON object with {', '.join(READ[:3])}, …, not {SHOWN.repr(table)}")
+    if len(table) > MOST_KEYS:
+        raise ProfileError(f"{place}: {len(table)} keys, more than {MOST_KEYS}, which no config.json has")
     return text, table
 
 
@@ -245,7 +249,7 @@ def _no_key_twice(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _line(text: str, mistake: str) -> str:
-    """`:12` when the key that a mistake opens with stands on exactly one line of the file."""
+    """`:12` when the key that a mistake opens with stands exactly once in the file."""
     key = re.escape(re.split(r"[ :]", mistake, maxsplit=1)[0].strip("'").rsplit(".", 1)[-1])
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.search(rf'"{key}"\s*:', line)]
-    return f":{lines[0]}" if len(lines) == 1 else ""
+    places = [match.start() for match in re.finditer(rf'"{key}"\s*:', text)]
+    return f":{text.count(chr(10), 0, places[0]) + 1}" if len(places) == 1 else ""

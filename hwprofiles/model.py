@@ -24,6 +24,8 @@ MOST = {
 }
 """The largest dimensions taken: several times those of any published model, and products of them are exact in 64 bits."""
 
+MAX_TOML_BYTES = 1 << 16
+
 PARAMETERS_TOLERANCE_FRAC = 0.005
 """How far the stated parameters may be from those counted."""
 
@@ -151,6 +153,8 @@ def shipped_model(name: str) -> Model:
 
 def parse_model(content: bytes, place: str, name: str) -> Model:
     """The model in the bytes of a TOML file named `place`; ProfileError with every mistake."""
+    if len(content) > MAX_TOML_BYTES:
+        raise ProfileError(f"{place}: more than {MAX_TOML_BYTES} bytes, which no model has")
     return parse_record(Model, content, place, {"id": name} | _defaults(content))
 
 

@@ -241,6 +241,8 @@ def test_a_setting_that_cannot_be_is_refused_in_one_sentence(changes, sentence):
         (b"{'hidden_size': __import__('os').getcwd()}", "not JSON"),
         (b"[1, 2]", "expected a JSON object"),
         (b" " * (MAX_FILE_BYTES + 1), "more than 1048576 bytes"),
+        (json.dumps({f"hidden_size{number}": 1 for number in range(60_000)}).encode()[:MAX_FILE_BYTES], "not JSON"),
+        (json.dumps({f"hidden_size{number}": 1 for number in range(501)}).encode(), "501 keys, more than 500"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(content, sentence):
@@ -285,5 +287,5 @@ def test_what_is_no_plain_file_is_refused_unread(tmp_path):
     with pytest.raises(ProfileError, match=r"weights\.bin: expected a model's \.toml"):
         load_model(tmp_path / "weights.bin")
     (tmp_path / "large.toml").write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    with pytest.raises(ProfileError, match="bytes; a profile has at most"):
+    with pytest.raises(ProfileError, match="more than 65536 bytes, which no model has"):
         load_model(tmp_path / "large.toml")
