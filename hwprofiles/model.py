@@ -24,7 +24,7 @@ MOST = {
 }
 """The largest dimensions taken: several times those of any published model, and products of them are exact in 64 bits."""
 
-MAX_TOML_BYTES = 1 << 16
+MAX_TOML_BYTES = 1 << 14
 
 PARAMETERS_TOLERANCE_FRAC = 0.005
 """How far the stated parameters may be from those counted."""

@@ -287,5 +287,5 @@ def test_what_is_no_plain_file_is_refused_unread(tmp_path):
     with pytest.raises(ProfileError, match=r"weights\.bin: expected a model's \.toml"):
         load_model(tmp_path / "weights.bin")
     (tmp_path / "large.toml").write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    with pytest.raises(ProfileError, match="more than 65536 bytes, which no model has"):
+    with pytest.raises(ProfileError, match="more than 16384 bytes, which no model has"):
         load_model(tmp_path / "large.toml")
