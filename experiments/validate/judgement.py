@@ -78,7 +78,7 @@ def judgement(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any]) -> None:
-    """Print each figure simulated, then the groups, then what was skipped and why."""
+    """Print each figure simulated, then the groups where they join any, then what was skipped and why."""
     simulated = [one for one in judged if one.skipped is None]
     if simulated:
         rows = [
@@ -87,7 +87,7 @@ def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any]) -> No
         ]
         console.table(["id", "metric", "measured", "predicted", "error", "grade"], rows)
         console.say()
-    if told["groups"]:
+    if len(told["groups"]) < len(simulated):
         names = [field.name for field in fields(Group)]
         errors = [[_count(g), _percent(g["mape_frac"]), _percent(g["bias_frac"])] for g in told["groups"]]
         rows = [[*("–" if g[name] is None else g[name] for name in names), *error] for g, error in zip(told["groups"], errors)]

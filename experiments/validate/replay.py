@@ -20,6 +20,8 @@ from workloads.stream import NS_PER_S, new_rows
 
 STATISTICS = ("mean", "median", "p90", "p99")
 COUNTS = ("running", "waiting")
+MOMENTS_SHOWN = 12
+"""Of running and waiting over time, on the screen; the JSON file has all."""
 _LATENCIES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
 
 Figures = dict[str, float]
@@ -37,9 +39,9 @@ def validate_run(folder: Path, json_out: Path | None = None, *, quiet: bool = Fa
     looks = run.looks if len(run.looks) else _measured_looks(run.requests)
     measured = _measured(run.requests) | _means(looks)
     group = Group(run.served.gpu, run.served.model, run.served.precision, run.served.tp, run.served.software, "replay", "")
-    judged = [Judged(folder.name, replace(group, metric=metric), value) for metric, value in measured.items()]
+    judged = [Judged(folder.resolve().name, replace(group, metric=metric), value) for metric, value in measured.items()]
     predicted = np.empty(0, LOOK)
-    reason = _refusal(run, setting)
+    reason = refusal(setting, "ttft_mean_s")
     if not reason:
         try:
             figures, predicted = _replay(run, setting, looks["t_s"])
@@ -50,7 +52,10 @@ def validate_run(folder: Path, json_out: Path | None = None, *, quiet: bool = Fa
     if reason:
         judged = [replace(one, skipped=reason) for one in judged]
     told = judgement(judged) | {"over_time": _over_time(looks, predicted)}
-    tell(Console(quiet), judged, told)
+    console = Console(quiet)
+    tell(console, judged, told)
+    if not reason:
+        _tell_over_time(console, told["over_time"])
     write(told, json_out)
     return told
 
@@ -86,13 +91,9 @@ def _setting(run: RunFolder) -> Setting:
     served = run.served
     traits = frozenset(("moe_ep",) if served.has_expert_parallel else ())
     gpus = served.tp * served.instances
-    return Setting(served.gpu, served.model, served.precision, served.tp, served.software, 2, 2, "single", 1.0, 1, gpus,
-                   traits=traits)  # fmt: skip
-
-
-def _refusal(run: RunFolder, setting: Setting) -> str:
-    """Why the run cannot be simulated; empty where it can."""
-    return refusal(setting, "ttft_mean_s")
+    return Setting(
+        served.gpu, served.model, served.precision, served.tp, served.software, 2, 2, "single", 1.0, gpus=gpus, traits=traits
+    )
 
 
 def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures, np.ndarray]:
@@ -141,6 +142,15 @@ def _looks(at_s: np.ndarray, arrival_s: np.ndarray, scheduled_s: np.ndarray, las
     arrived, scheduled, left = (np.searchsorted(np.sort(times), at_s, "right") for times in (arrival_s, scheduled_s, last_s))
     looks["t_s"], looks["running"], looks["waiting"] = at_s, scheduled - left, arrived - scheduled
     return looks
+
+
+def _tell_over_time(console: Console, moments: list[dict[str, Any]]) -> None:
+    """Print both counts at some moments, the last one among them."""
+    every = max(len(moments) // MOMENTS_SHOWN, 1)
+    shown = moments[::-1][::every][::-1]
+    console.say()
+    columns = [f"{name}_{kind}" for name in COUNTS for kind in ("measured", "predicted")]
+    console.table(["t_s", *columns], [[f"{moment['t_s']:g}", *(moment[name] for name in columns)] for moment in shown])
 
 
 def _over_time(measured: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -57,14 +58,27 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> RunFolder:
-    """The folder's files. UserError with every mistake in the first of them that has any."""
+    """The folder's files. UserError with the mistakes in all of them."""
     for name in ("meta.json", "requests.csv"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name}; expected a folder with meta.json and requests.csv")
-    served = _read_meta(folder / "meta.json")
-    requests, blocks = _read_requests(folder / "requests.csv")
-    looks = _read_looks(folder / "timeseries.csv") if (folder / "timeseries.csv").is_file() else np.empty(0, LOOK)
-    return RunFolder(served, requests, blocks, looks)
+    readers: dict[str, Callable[[Path], Any]] = {
+        "meta.json": _read_meta,
+        "requests.csv": _read_requests,
+        "timeseries.csv": _read_looks,
+    }
+    found: dict[str, Any] = {"timeseries.csv": np.empty(0, LOOK)}
+    mistakes: list[str] = []
+    for name, read in readers.items():
+        try:
+            if (folder / name).exists():
+                found[name] = read(folder / name)
+        except UserError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise UserError(mistakes)
+    requests, blocks = found["requests.csv"]
+    return RunFolder(found["meta.json"], requests, blocks, found["timeseries.csv"])
 
 
 def _read_requests(path: Path) -> tuple[np.ndarray, list[list[int]]]:
