@@ -89,7 +89,7 @@ def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any]) -> No
         console.say()
     if len(told["groups"]) < len(simulated):
         names = [field.name for field in fields(Group)]
-        errors = [[_count(g), _percent(g["mape_frac"]), _percent(g["bias_frac"])] for g in told["groups"]]
+        errors = [[_count(g), _percent(g["mape_frac"], ""), _percent(g["bias_frac"])] for g in told["groups"]]
         rows = [[*("–" if g[name] is None else g[name] for name in names), *error] for g, error in zip(told["groups"], errors)]
         console.table([*names, "n", "MAPE", "bias"], rows)
         console.say()
@@ -147,5 +147,5 @@ def _count(group: dict[str, Any]) -> str:
     return f"{group['n']}" + (f" (+{group['capped_n']} queueing)" if group["capped_n"] else "")
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}%"
+def _percent(value: float | None, sign: str = "+") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.1f}%"
