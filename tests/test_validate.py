@@ -19,6 +19,7 @@ from experiments.errors import UserError
 from experiments.validate import validate, validate_points, validate_run
 from experiments.validate.point import NEEDED, OPTIONAL, Setting, read_points
 from experiments.validate.prediction import Unplayable, predict
+from experiments.validate.replay import looks_at
 from experiments.validate.run_folder import read_run
 from experiments.validate.shipped import gpu_of, model_of, refusal
 from experiments.validate.traffic import OPEN_REQUESTS, ROUNDS, traffic_of
@@ -320,6 +321,7 @@ def test_one_id_names_one_configuration(tmp_path):
         (lambda text: b"", "empty"),
         (lambda text: text.replace(b"measured", b"measure", 1), "'measured' is missing; did you mean 'measure'"),
         (lambda text: text.replace(b"source", b"isl", 1), "line 1: column 'isl' occurs 2 times"),
+        (lambda text: text.replace(b"cached_prompt_frac", b"cached_prompt_fraction"), "did you mean 'cached_prompt_frac'"),
         (lambda text: text + b"a,b\n", "line 3: 2 cells, expected 21"),
         (lambda text: text + b"\xff\xfe\n", "line 3: not UTF-8"),
         (lambda text: text + b'"' + b"x," * 20 + b"\n", "line 3: not readable as CSV"),
@@ -333,6 +335,12 @@ def test_a_broken_file_is_refused(tmp_path, damage, told):
     path.write_bytes(damage(text_of({}).encode()))
     with pytest.raises(UserError, match=told):
         validate_points(path)
+
+
+def test_columns_of_others_are_passed_over(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(text_of({}).replace("licence", "whose"))
+    assert len(read_points(path)) == 1
 
 
 def test_a_missing_file_is_the_users_mistake(tmp_path):
@@ -424,6 +432,11 @@ def test_shared_blocks_are_shared_in_the_replay(tmp_path):
     assert shared["points"][0]["predicted"] == own["points"][0]["predicted"]
     folder = recorded(tmp_path / "cut", edit=lambda lines: [line.replace("7 8 9 10", "") for line in lines])
     assert validate_run(folder, quiet=True)["points"][0]["predicted"] > shared["points"][0]["predicted"]
+
+
+def test_a_request_waits_until_it_is_scheduled_and_runs_until_its_last_token():
+    looks = looks_at(np.array([0.5, 1.0, 2.5, 4.0]), *map(np.array, ([0.0, 1.0, 2.0], [0.0, 2.0, 3.0], [2.0, 3.0, 4.0])))
+    assert looks.tolist() == [(0.5, 1, 0), (1.0, 1, 1), (2.5, 1, 1), (4.0, 0, 0)]
 
 
 def test_the_server_s_own_counts_are_taken_where_they_are_there(tmp_path):

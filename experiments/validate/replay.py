@@ -74,6 +74,14 @@ def stream_of(run: RunFolder) -> Stream:
     return Stream(duration_s, lambda: (rows,), segments=_name(rows, blocks) if any(blocks) else None)
 
 
+def looks_at(at_s: np.ndarray, arrival_s: np.ndarray, scheduled_s: np.ndarray, last_s: np.ndarray) -> np.ndarray:
+    """LOOK rows: waiting until first scheduled, running until the last token, preempted or not."""
+    looks = np.zeros(len(at_s), LOOK)
+    arrived, scheduled, left = (np.searchsorted(np.sort(times), at_s, "right") for times in (arrival_s, scheduled_s, last_s))
+    looks["t_s"], looks["running"], looks["waiting"] = at_s, scheduled - left, arrived - scheduled
+    return looks
+
+
 def _name(rows: np.ndarray, blocks: list[list[int]]) -> np.ndarray:
     """SEGMENTS of prompts of recorded blocks, the rest of each its own; writes the slices into the rows."""
     own_id = max(max(ids, default=0) for ids in blocks) + 1
@@ -104,7 +112,7 @@ def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures
         raise ClusterError("some of its requests do not fit into the model's context or the KV blocks")
     latencies = latencies_s(records)
     times = [records[name] / 1e9 for name in ("arrival_ns", "scheduled_ns", "finish_ns")]
-    looks = _looks(at_s, *times)
+    looks = looks_at(at_s, *times)
     return _figures({name: latencies[key] for name, key in _LATENCIES.items()}) | _means(looks), looks
 
 
@@ -133,15 +141,7 @@ def _means(looks: np.ndarray) -> Figures:
 def _measured_looks(requests: np.ndarray) -> np.ndarray:
     """What a look at each whole second would have seen."""
     at_s = np.arange(1.0, max(float(requests["last_token_s"].max()), 1.0) + 1.0)
-    return _looks(at_s, *(requests[name] for name in ("queued_s", "scheduled_s", "last_token_s")))
-
-
-def _looks(at_s: np.ndarray, arrival_s: np.ndarray, scheduled_s: np.ndarray, last_s: np.ndarray) -> np.ndarray:
-    """LOOK rows: waiting until first scheduled, running until the last token, preempted or not."""
-    looks = np.zeros(len(at_s), LOOK)
-    arrived, scheduled, left = (np.searchsorted(np.sort(times), at_s, "right") for times in (arrival_s, scheduled_s, last_s))
-    looks["t_s"], looks["running"], looks["waiting"] = at_s, scheduled - left, arrived - scheduled
-    return looks
+    return looks_at(at_s, *(requests[name] for name in ("queued_s", "scheduled_s", "last_token_s")))
 
 
 def _tell_over_time(console: Console, moments: list[dict[str, Any]]) -> None:

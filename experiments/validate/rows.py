@@ -94,8 +94,9 @@ def read_rows(
 ) -> Iterator[Row]:
     """The rows of the file that `mistakes` is about, plain or gzipped, a line each; blank lines are none.
 
-    Columns may stand in any order. UserError at once for a file that cannot be read, has no sound header or too many rows;
-    a line with a wrong number of cells is added to the mistakes and passed over.
+    Columns may stand in any order; others than these are passed over, unless one has nearly the name of an optional one.
+    UserError at once for a file that cannot be read, has no sound header or too many rows; a line with a wrong number of
+    cells is added to the mistakes and passed over.
     """
     names: list[str] = []
     rows = 0
@@ -122,15 +123,16 @@ def read_rows(
 def _check_header(
     names: Sequence[str], line: int, mistakes: Mistakes, needed: Sequence[str], optional: Collection[str]
 ) -> None:
-    known = [*needed, *optional]
+    unknown = [name for name in dict.fromkeys(names) if name not in needed and name not in optional]
     for name in needed:
         if name not in names:
-            mistakes.add(line, f": column {name!r} is missing{nearest(name, [n for n in names if n not in known])}")
+            mistakes.add(line, f": column {name!r} is missing{nearest(name, unknown)}")
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
             mistakes.add(line, f": column {name[:40]!r} occurs {names.count(name)} times")
-        if name not in known:
-            mistakes.add(line, f": column {name[:40]!r} is not known{nearest(name, known)} (known: {', '.join(known)})")
+    for name in unknown:
+        if hint := nearest(name, [other for other in optional if other not in names]):
+            mistakes.add(line, f": column {name[:40]!r} is not known{hint}")
     mistakes.raise_any()
 
 
