@@ -15,7 +15,7 @@ from workloads.summary import Summary, summary
 def list_pools() -> None:
     """One line a pool."""
     rows = [_pool_row(summary(ClientPool.load(name))) for name in known_pools()]
-    head = ["pool", "clients", "data", "mean req/s", "peak req/s", "input", "items", "output", "from", "imputed"]
+    head = ["pool", "clients", "data", "mean req/s", "peak req/s", "input", "items", "output", "imputed", "parameters"]
     Console().table(head, rows)
 
 
@@ -73,8 +73,8 @@ def _pool_row(of: Summary) -> list[str]:
         f"{of.input_tokens:,.0f}",
         items,
         f"{of.output_tokens:,.0f}",
-        of.kind,
         f"{of.imputed_share_frac:.0%}" if of.imputed_share_frac else "-",
+        ", ".join(f"{count} {grade}" for grade, count in of.grades.items()),
     ]
 
 

@@ -34,6 +34,7 @@ SCENARIOS = {
     "compare": "compare",
     "closed_loop": "simulate",
     "own_trace": "simulate",
+    "conversations": "simulate",
 }
 COMPLETION = {"--install-completion", "--show-completion"}  # typer adds them where they are shown
 BASE = {"workload": {"pool": "m-mid", "rate": 1.0}, "cluster": {"gpu": "h100", "model": "llama-3.1-8b"}}

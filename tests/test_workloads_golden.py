@@ -53,17 +53,17 @@ GOLDEN = [  # pool, start, duration, seed, what else; requests, first 16 digits 
     ("odd", 3000, 1200, 4, {"scale": 400.0, "clients": [2, 11, 38]}, 299_649, "7b2b6c92f678daef"),
     ("odd", 29_000, 1000, 5, {"scale": 5.0}, 25_575, "cbd6f10237d23feb"),
     ("deepseek-r1", "20h", "30min", 3, {"scale": 0.2}, 7_184, "f548b942cb9f107f"),
-    ("deepseek-r1", 0, "1d", 1, {"rate": 0.5}, 43_646, "ef63e89441346752"),
-    ("deepseek-r1", "8h", "2h", 5, {"rate": 12}, 86_381, "5e64da92ea68c942"),
-    ("deepseek-r1", 71_234.5, 1777.7, 2**63, {"scale": 2}, 55_545, "69e216f62625ccce"),
-    ("deepseek-r1", 0, "1d", 9, {"clients": [35, 63, 0]}, 408_237, "8afb99997a1a3ae2"),
+    ("deepseek-r1", 0, "1d", 1, {"rate": 0.5}, 43_646, "51625f990709579a"),
+    ("deepseek-r1", "8h", "2h", 5, {"rate": 12}, 86_381, "72370f9c3c177b2a"),
+    ("deepseek-r1", 71_234.5, 1777.7, 2**63, {"scale": 2}, 55_545, "fef935876c697171"),
+    ("deepseek-r1", 0, "1d", 9, {"clients": [35, 63, 0]}, 408_237, "f9efad1ba7903938"),
     ("deepseek-r1", "9h", "10min", 11, {"rate": 300.0}, 180_409, "c5dc057062d09cf7"),
-    ("m-mid", "50h", "20min", 1, {"rate": 100}, 120_492, "ad7724761fb193ce"),
+    ("m-mid", "50h", "20min", 1, {"rate": 100}, 120_492, "7fc1c2f873bb4463"),
     ("m-mid", 312_000, "1h", 2, {"rate": 5}, 18_047, "84848f7c386a7c51"),
     ("m-mid", "3d", "3h", 8, {"rate": 4.0}, 43_248, "a0b415bc793d038b"),
     ("m-mid", 190_000, 100, 6, {}, 104_291, "ac6abf18e725f58b"),
 ]
-NAIVE = [("poisson", "2732248373c99da7"), ("n_hour", "969274df952de8ac")]
+NAIVE = [("poisson", "34b07c4da40ec1e4"), ("n_hour", "bfb014a0c9c177a6")]
 
 
 FIRST_COLUMNS = np.dtype([(name, STREAM[name]) for name in STREAM.names or () if name != "reason_tokens"])

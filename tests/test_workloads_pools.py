@@ -143,6 +143,14 @@ def test_the_fit_command_ends_with_2_for_a_wrong_source(tmp_path: Path, capsys: 
 
 
 @needs_shared
+@pytest.mark.parametrize("name", ["deepseek-r1", "mm-image"])
+def test_a_shipped_pool_is_to_the_byte_what_its_command_makes(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pools").mkdir()
+    fit(str(SHARED / "servegen" / f"{name}.tar.gz"), name, tmp_path / "pools")
+    assert (tmp_path / "pools" / f"{name}.npz").read_bytes() == (POOLS / f"{name}.npz").read_bytes()
+
+
+@needs_shared
 def test_the_reasoning_pool_is_close_to_its_source() -> None:
     """Every field and block KS ≤ .02, mean within 2 % and p99 within 5 %; CV within 10 % for 95 % of requests."""
     data, pool = read_servegen(SHARED / "servegen" / "deepseek-r1.tar.gz"), ClientPool.load("deepseek-r1")

@@ -76,7 +76,7 @@ def fit(source: str, name: str, out: Path) -> dict[str, Any]:
     target = out / f"{name}.npz"
     provenance: dict[str, Any] = {
         **SOURCE,
-        "grades": GRADES,
+        "grades": {what: said for what, said in GRADES.items() if what != "imputed clients" or pool.imputed_ids},
         "command": f"python -m workloads.fit_pool {Path(source).name} --name {name} --out {out.name}",
     }
     write_pool(pool, target, provenance)

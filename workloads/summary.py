@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -10,12 +10,14 @@ from workloads.arrivals import WINDOW_S
 from workloads.fields import TEXT, count_of, meant, modalities
 from workloads.pool_data import BLOCK_WINDOWS, PoolData
 
+GRADES: Final = ("fitted", "published", "assumed")
+
 
 class Summary(NamedTuple):
     """Lengths are means over all requests: of a multimodal pool, `input_tokens` is the text, `items` each modality's number.
 
-    kind: `fitted` to clients' data, or `assumed`, a recipe, whose parameters have their own grades. The mean rate counts gaps
-    in the data as time without requests, as `describe` does.
+    kind: `fitted` to clients' data, or `assumed`, a recipe; grades: how many kinds of parameters are of each. The mean rate
+    counts gaps in the data as time without requests, as `describe` does.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Summary(NamedTuple):
     output_tokens: float
     items: dict[str, float]
     imputed_share_frac: float
+    grades: dict[str, int]
 
 
 def summary(pool: PoolData) -> Summary:
@@ -47,7 +50,14 @@ def summary(pool: PoolData) -> Summary:
         output_tokens=means["output_tokens"],
         items={kind: means[count_of(kind)] for kind in modalities(means)},
         imputed_share_frac=float(requests[np.isin(pool.client_ids, pool.imputed_ids)].sum() / requests.sum()),
+        grades=_grades(pool),
     )
+
+
+def _grades(pool: PoolData) -> dict[str, int]:
+    """Parameters of each grade; what is said of one begins with it."""
+    said = [str(text).split(":")[0] for text in pool.provenance.get("grades", {}).values()]
+    return {grade: said.count(grade) for grade in GRADES if grade in said}
 
 
 def _row_weights(pool: PoolData) -> np.ndarray:
