@@ -238,6 +238,7 @@ def test_a_loop_that_does_not_fit_is_averaged_apart(tmp_path):
         ({"notes": "multimodal"}, "images"),
         ({"isl": "200000"}, "do not fit"),
         ({"notes": "warmup_requests=1000"}, "warm-up"),
+        ({"load_kind": "poisson_rate", "load_value": "1e-30"}, "arrive over more than"),
     ],
 )
 def test_what_cannot_be_simulated_is_skipped_with_its_reason(tmp_path, change, reason):
@@ -498,6 +499,26 @@ def changed(line, column, cell):
 def test_a_broken_run_is_refused(tmp_path, edit, told):
     with pytest.raises(UserError, match=told):
         read_run(recorded(tmp_path / "run", edit))
+
+
+@pytest.fixture(scope="module")
+def sound_run(tmp_path_factory):
+    """The bytes of the files of a run folder."""
+    folder = recorded(tmp_path_factory.mktemp("sound"), looks="t,running,waiting\n1,2,0\n2,1,0\n")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=150)
+@given(st.data(), st.sampled_from(["meta.json", "requests.csv", "timeseries.csv"]), st.binary(max_size=60), st.integers(0, 30))
+def test_a_damaged_run_is_read_or_refused_in_sentences(tmp_path_factory, sound_run, data, name, junk, cut):
+    folder = tmp_path_factory.mktemp("damaged")
+    at = data.draw(st.integers(0, min(len(sound_run[name]), 400)))
+    for other, sound in sound_run.items():
+        (folder / other).write_bytes(sound[:at] + junk + sound[at + cut :] if other == name else sound)
+    try:
+        assert len(read_run(folder).requests)
+    except UserError as error:
+        assert name in str(error)
 
 
 @pytest.mark.parametrize(

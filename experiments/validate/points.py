@@ -13,6 +13,7 @@ from experiments.validate.prediction import Prediction, Unplayable, predict
 from experiments.validate.shipped import refusal
 from hwprofiles import ProfileError
 from sim import ClusterError
+from workloads import WorkloadError
 
 
 def validate_points(
@@ -47,7 +48,7 @@ class _Predictions:
         if setting not in self._made:
             try:
                 self._made[setting] = predict(setting, self._seed)
-            except (ClusterError, ProfileError, Unplayable) as error:
+            except (ClusterError, ProfileError, WorkloadError, Unplayable) as error:
                 self._made[setting] = str(error).splitlines()[0]
         return self._made[setting]
 

@@ -12,7 +12,9 @@ from hwprofiles import load_step_cost
 from sim import Cluster, simulate
 from sim.latency import is_done, latencies_s
 
-_LATENCIES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
+LATENCIES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
+"""The latencies of points, and what `sim.latency` calls them."""
+
 _ONE_TOKEN_RUN = "time of a run with one output token"
 
 
@@ -48,11 +50,15 @@ class Prediction:
         name, statistic, _ = metric.split("_")
         if self.setting.load_kind == "static_batch" and (name == "e2e" or _ONE_TOKEN_RUN in self.setting.traits):
             return span_s  # a static batch is one call, which returns when the last answer is there
-        return statistic_of(latencies_s(records)[_LATENCIES[name]], statistic)
+        return statistic_of(latencies_s(records)[LATENCIES[name]], statistic)
 
 
 def predict(setting: Setting, seed: int = 1) -> Prediction:
-    """Simulate a setting. ClusterError or ProfileError where it does not fit, Unplayable where requests were refused."""
+    """Simulate a setting; `seed` is of Poisson arrivals.
+
+    ClusterError or ProfileError where it does not fit, WorkloadError where it would last for years, Unplayable where
+    requests were refused.
+    """
     played = setting
     if _ONE_TOKEN_RUN in setting.traits:
         played = replace(setting, output_tokens=1)

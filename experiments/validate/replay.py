@@ -9,7 +9,7 @@ import numpy as np
 from experiments.console import Console
 from experiments.validate.judgement import Group, Judged, check_target, judgement, tell, write
 from experiments.validate.point import Setting
-from experiments.validate.prediction import cluster_of, statistic_of
+from experiments.validate.prediction import LATENCIES, cluster_of, statistic_of
 from experiments.validate.run_folder import BLOCK_TOKENS, LOOK, RunFolder, read_run
 from experiments.validate.shipped import refusal, target_of
 from hwprofiles import ProfileError, load_step_cost
@@ -22,7 +22,6 @@ STATISTICS = ("mean", "median", "p90", "p99")
 COUNTS = ("running", "waiting")
 MOMENTS_SHOWN = 12
 """Of running and waiting over time, on the screen; the JSON file has all."""
-_LATENCIES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2el"}
 
 Figures = dict[str, float]
 
@@ -113,7 +112,7 @@ def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures
     latencies = latencies_s(records)
     times = [records[name] / 1e9 for name in ("arrival_ns", "scheduled_ns", "finish_ns")]
     looks = looks_at(at_s, *times)
-    return _figures({name: latencies[key] for name, key in _LATENCIES.items()}) | _means(looks), looks
+    return _figures({name: latencies[key] for name, key in LATENCIES.items()}) | _means(looks), looks
 
 
 def _measured(requests: np.ndarray) -> Figures:

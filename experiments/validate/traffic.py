@@ -3,10 +3,10 @@
 import numpy as np
 
 from experiments.validate.point import Setting
-from workloads import SEGMENTS, Stream
+from workloads import SEGMENTS, Stream, WorkloadError
 from workloads.closed import Concurrency, concurrency
 from workloads.numerics import Purpose, log, stream_key, uniforms
-from workloads.stream import NS_PER_S, new_rows
+from workloads.stream import LONGEST_S, NS_PER_S, new_rows
 
 ROUNDS = 10
 """Requests of a closed loop for each one in flight, where a point does not say how many there were."""
@@ -63,7 +63,7 @@ def _stream(setting: Setting, arrival_ns: np.ndarray) -> Stream:
 
 
 def _arrivals_ns(setting: Setting, seed: int) -> np.ndarray:
-    """When requests arrive: all at once, or at a rate, the first after one gap."""
+    """When requests arrive: all at once, or at a rate, the first after one gap. WorkloadError for a run of years."""
     if setting.load_kind != "poisson_rate":
         at_once = {"single": 1, "static_batch": int(setting.load or 0), "saturated": setting.requests or SATURATED_REQUESTS}
         return np.zeros(at_once[setting.load_kind], np.int64)
@@ -71,7 +71,10 @@ def _arrivals_ns(setting: Setting, seed: int) -> np.ndarray:
     number = np.arange(1, (setting.requests or OPEN_REQUESTS) + 1)
     if setting.arrivals == "poisson":
         number = np.cumsum(-log(uniforms(stream_key(seed, 0, Purpose.GAP), number)))
-    return np.rint(number / setting.load * NS_PER_S).astype(np.int64)
+    arrival_s = number / setting.load
+    if arrival_s[-1] > LONGEST_S:
+        raise WorkloadError(f"at {setting.load:g} requests/s its requests would arrive over more than {LONGEST_S:,} s")
+    return np.rint(arrival_s * NS_PER_S).astype(np.int64)
 
 
 def _pieces(setting: Setting, requests: int) -> np.ndarray:
