@@ -373,7 +373,7 @@ def test_a_mistake_leaves_no_file_and_no_changed_one(tmp_path):
 
 
 def test_the_screen_shows_points_groups_and_reasons(tmp_path, capsys):
-    judged(tmp_path, {}, {"id": "b", "isl": "256"}, {"id": "c", "gpu": "TPU"})
+    judged(tmp_path, {}, {"id": "b", "metric": "ttft_mean_s"}, {"id": "c", "gpu": "TPU"})
     printed = capsys.readouterr().out
     assert "tpot_mean_s" in printed and "MAPE" in printed
     assert "2 simulated, 1 skipped:" in printed and "no GPU TPU is shipped" in printed

@@ -77,8 +77,8 @@ def judgement(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any]) -> None:
-    """Print each figure simulated, then the groups where they join any, then what was skipped and why."""
+def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any], with_groups: bool = True) -> None:
+    """Print each figure simulated, then the groups, then what was skipped and why."""
     simulated = [one for one in judged if one.skipped is None]
     if simulated:
         rows = [
@@ -87,12 +87,8 @@ def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any]) -> No
         ]
         console.table(["id", "metric", "measured", "predicted", "error", "grade"], rows)
         console.say()
-    if len(told["groups"]) < len(simulated):
-        names = [field.name for field in fields(Group)]
-        errors = [[_count(g), _percent(g["mape_frac"], ""), _percent(g["bias_frac"])] for g in told["groups"]]
-        rows = [[*("–" if g[name] is None else g[name] for name in names), *error] for g, error in zip(told["groups"], errors)]
-        console.table([*names, "n", "MAPE", "bias"], rows)
-        console.say()
+    if with_groups and told["groups"]:
+        _tell_groups(console, told["groups"])
     skipped = sum(entry["n"] for entry in told["skipped"])
     console.say(f"{len(simulated):,} simulated, {skipped:,} skipped{':' if skipped else ''}")
     if skipped:
@@ -118,6 +114,21 @@ def write(told: dict[str, Any], json_out: Path | None) -> None:
             write_json(part, told)
     except OSError as error:
         raise UserError(f"--json {json_out}: {error.strerror}") from None
+
+
+def _tell_groups(console: Console, groups: Sequence[dict[str, Any]]) -> None:
+    names = [field.name for field in fields(Group)]
+    rows = [
+        [
+            *("–" if g[name] is None else g[name] for name in names),
+            _count(g),
+            _percent(g["mape_frac"], ""),
+            _percent(g["bias_frac"]),
+        ]
+        for g in groups
+    ]
+    console.table([*names, "n", "MAPE", "bias"], rows)
+    console.say()
 
 
 def _plain(group: Group, judged: Sequence[Judged]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def validate_run(folder: Path, json_out: Path | None = None, *, quiet: bool = Fa
         judged = [replace(one, skipped=reason) for one in judged]
     told = judgement(judged) | {"over_time": _over_time(looks, predicted)}
     console = Console(quiet)
-    tell(console, judged, told)
+    tell(console, judged, told, with_groups=False)
     if not reason:
         _tell_over_time(console, told["over_time"])
     write(told, json_out)
