@@ -1,0 +1,19 @@
+"""Validation: what real servers were measured to do, beside what a simulation of them predicts.
+
+Reading order: points (a table of measured figures, judged), point and rows (how the table is read), shipped (what of it can be
+simulated), traffic and prediction (one configuration played), judgement (errors, groups, what is printed and written); then
+replay and run_folder, for a run that was recorded request by request.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.validate.points import validate_points
+from experiments.validate.replay import validate_run
+
+__all__ = ["validate", "validate_points", "validate_run"]
+
+
+def validate(path: Path, json_out: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+    """`validate_run` for a folder, `validate_points` for anything else."""
+    return (validate_run if path.is_dir() else validate_points)(path, json_out, quiet=quiet)
