@@ -273,6 +273,18 @@ def profiles_show(
     show_table(gpu, model, precision, tp)
 
 
+@profiles_app.command("validate")
+def profiles_validate(
+    path: Annotated[Path, typer.Argument(help="A CSV of measured points, or the folder of a recorded run.")],
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write points and groups here.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Simulate measured points and tell the error."""
+    from experiments.validate import validate
+
+    validate(path, json_out, quiet)
+
+
 def main() -> None:
     """Entry point: a user's mistake is shown on one screen and exits with 2; --debug anywhere shows its traceback."""
     _check_packages()

@@ -219,7 +219,7 @@ def test_a_loop_that_does_not_fit_is_averaged_apart(tmp_path):
     [
         ({"gpu": "GH200-96GB"}, "no GPU GH200-96GB"),
         ({"gpu": "A100-40GB"}, "no GPU A100-40GB is shipped, only a100 with 80 GiB"),
-        ({"model": "Llama-2-7B"}, "no model Llama-2-7B"),
+        ({"model": "Gemma-7B"}, "no model Gemma-7B"),
         ({"precision": "int3"}, "no step cost for h100 llama-3.1-8b int3 tp 1"),
         ({"tp": "64"}, "no step cost .* tp 64"),
         ({"tp": ""}, "tp is not recorded"),
