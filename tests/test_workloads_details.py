@@ -1,5 +1,7 @@
 """What composed requests have besides arrival and lengths: correlation, thinking tokens, items, limits; by law and by pool."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from scipy import special
 
 from workloads import ClientPool, Stream, WorkloadError, check_segments, check_stream, compose
 from workloads.fields import REASON, REASON_PARTS, meant
+from workloads.lengths import LengthTable
 from workloads.numerics import normal_cdf
 from workloads.stream import MODALITIES
 from workloads.traffic_model import TrafficModel
@@ -166,3 +169,17 @@ def test_smooth_rates_keep_the_requests_of_every_window_and_the_jumps_go() -> No
     assert counts["smooth"].sum(axis=1) == pytest.approx(counts["stepped"].sum(axis=1), rel=0.02)
     edge = {rates: np.abs(c[1:, :6].mean(axis=1) - c[:-1, -6:].mean(axis=1)).mean() for rates, c in counts.items()}
     assert edge["smooth"] < 0.5 * edge["stepped"]
+
+
+def test_a_stream_of_nobody_has_tables_too() -> None:
+    stream = compose(ClientPool.load("mm-image"), "10h", "1s", rate=1e-6, model=TrafficModel(repeated_items=0.5))
+    assert len(stream.collect()) == len(stream.items) == len(stream.segments) == 0
+
+
+def test_prompts_beyond_all_bounds_are_refused() -> None:
+    pool = ClientPool.load("mm-image")
+    table = pool.lengths["image_tokens"]
+    huge = LengthTable.of(np.full_like(table.knots, 9e6), np.full_like(table.mean, 9e6), table.tail_shape)
+    longer = dataclasses.replace(pool, lengths={**pool.lengths, "image_tokens": huge})
+    with pytest.raises(WorkloadError, match="tokens, expected at most"):
+        compose(longer, "10h", "1min").collect()

@@ -16,7 +16,7 @@ from workloads.fields import REASON, count_of, meant, modalities, tokens_of
 from workloads.numerics import Purpose, formulas, normal_cdf, normal_quantile, stream_keys, uniforms
 from workloads.players import WINDOW_NS, Composition
 from workloads.pool_data import BLOCK_WINDOWS
-from workloads.stream import ITEMS, MAX_SEGMENT_ID, MODALITIES, NS_PER_S, SEGMENTS
+from workloads.stream import ITEMS, MAX_SEGMENT_ID, MAX_TOKENS, MODALITIES, NS_PER_S, SEGMENTS, STREAM
 from workloads.thinking import thinking_tokens
 
 # Work of the encoder for one token of the prompt. Image and video: 2 x 2 patches are merged into a token (Qwen2-VL, arXiv
@@ -36,7 +36,7 @@ class Detailed(NamedTuple):
 
 
 class Details:
-    """Fills the rows of a composition, block after block in their order."""
+    """Fills the rows of a composition, block after block in their order; the first block is empty, so that there is one."""
 
     def __init__(self, composition: Composition) -> None:
         self._of, pool = composition, composition.pool
@@ -64,6 +64,7 @@ class Details:
     def filled(self, blocks: Iterable[np.ndarray]) -> Iterator[Detailed]:
         """The blocks with all that the rows have; rows are written to in place."""
         model, items_before, segments_before = self._of.model, 0, 0
+        yield Detailed(np.empty(0, STREAM), np.empty(0, ITEMS), np.empty(0, SEGMENTS))
         for rows in blocks:
             who = self._drawn_from(rows)
             if model.correlation != 0.0:
@@ -72,20 +73,27 @@ class Details:
             if REASON in self._of.pool.lengths:
                 u = self._uniforms(Purpose.REASON, who, who.sequence)
                 rows["reason_tokens"] = thinking_tokens(self._of.pool, who.row, rows["output_tokens"], u)
-            items, segments = np.empty(0, ITEMS), np.empty(0, SEGMENTS)
-            if self.has_items:
-                owner, items = self._items(rows, who)
-                count = np.bincount(owner, minlength=len(rows))
-                text = rows["input_tokens"].copy()
-                rows["items_count"], rows["items_start"] = count, items_before + np.cumsum(count) - count
-                np.add.at(rows["input_tokens"], owner, items["tokens"])
-                items_before += len(items)
-                if self.has_segments:
-                    segments = _segments(rows, owner, items, text)
-                    rows["segments_count"] = count + 1
-                    rows["segments_start"] = segments_before + np.cumsum(count + 1) - (count + 1)
-                    segments_before += len(segments)
+            items, segments = (
+                self._filled_with_items(rows, who) if self.has_items else (np.empty(0, ITEMS), np.empty(0, SEGMENTS))
+            )
+            rows["items_start"] += items_before
+            rows["segments_start"] += segments_before
+            items_before, segments_before = items_before + len(items), segments_before + len(segments)
             yield Detailed(rows, items, segments)
+
+    def _filled_with_items(self, rows: np.ndarray, who: _Who) -> tuple[np.ndarray, np.ndarray]:
+        """The ITEMS and SEGMENTS of a block, into which its rows' slices point; prompts are as much longer."""
+        owner, items = self._items(rows, who)
+        count, text = np.bincount(owner, minlength=len(rows)), rows["input_tokens"].copy()
+        prompt = text.astype(np.int64)
+        np.add.at(prompt, owner, items["tokens"])
+        if prompt.max(initial=0) > MAX_TOKENS:
+            raise WorkloadError(f"pool {self._of.pool.name}: a prompt of {prompt.max()} tokens, expected at most {MAX_TOKENS}")
+        rows["input_tokens"], rows["items_count"], rows["items_start"] = prompt, count, np.cumsum(count) - count
+        if not self.has_segments:
+            return items, np.empty(0, SEGMENTS)
+        rows["segments_count"], rows["segments_start"] = count + 1, np.cumsum(count + 1) - (count + 1)
+        return items, _segments(rows, owner, items, text)
 
     def _drawn_from(self, rows: np.ndarray) -> _Who:
         of, start_ns = self._of, round(self._of.start_s * NS_PER_S)
