@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,18 @@ def _stream(of: Composition, requests: float, description: dict[str, Any]) -> St
     def filled() -> Iterator[Detailed]:
         return details.filled(blocks())
 
+    @cache
+    def tables() -> tuple[np.ndarray, np.ndarray]:
+        """SEGMENTS and ITEMS, of one pass for both."""
+        segments, items = zip(*((one.segments, one.items) for one in filled()), strict=True)
+        return np.concatenate(segments), np.concatenate(items)
+
     return Stream(
         of.duration_s,
         lambda: (one.rows for one in filled()),
         description,
-        (lambda: np.concatenate([one.segments for one in filled()])) if details.has_segments else None,
-        (lambda: np.concatenate([one.items for one in filled()])) if details.has_items else None,
+        (lambda: tables()[0]) if details.has_segments else None,
+        (lambda: tables()[1]) if details.has_items else None,
         is_checked=True,
     )
 
