@@ -2,12 +2,18 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 MOST_MISTAKES = 10
 
 
 class WorkloadError(ValueError):
     """A user's mistake in a workload: a file, a setting or a table that cannot mean what it says."""
+
+
+def is_number_in(value: object, least: float, most: float) -> TypeGuard[float]:
+    """Whether it is a number in this range, both ends included: no truth value, and no NaN, which is in none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

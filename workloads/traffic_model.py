@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from workloads.arrival_models import MODELS
-from workloads.errors import nearest, raise_all
+from workloads.errors import is_number_in, nearest, raise_all
 from workloads.stream import MAX_TOKENS
 
 RATES: Final = ("stepped", "smooth")
@@ -45,9 +44,9 @@ class TrafficModel:
 
     def _wrong_numbers(self) -> list[str]:
         mistakes = []
-        if not _is_between(self.correlation, -1.0, 1.0):
+        if not is_number_in(self.correlation, -1.0, 1.0):
             mistakes.append(f"correlation: expected a number from -1 to 1, got {self.correlation!r}")
-        if not _is_between(self.repeated_items, 0.0, 1.0):
+        if not is_number_in(self.repeated_items, 0.0, 1.0):
             mistakes.append(f"repeated_items: expected a number from 0 to 1, got {self.repeated_items!r}")
         if isinstance(self.max_tokens, str):
             mistakes += _unknown("max_tokens", self.max_tokens, LIMITS)
@@ -65,8 +64,3 @@ def _unknown(what: str, name: object, known: Collection[str | None]) -> list[str
         return []
     names = [one for one in known if one is not None]
     return [f"{what}: expected one of {', '.join(names)}, got {name!r}{nearest(str(name), names)}"]
-
-
-def _is_between(value: object, low: float, high: float) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from workloads.errors import WorkloadError, nearest, raise_all
+from workloads.errors import WorkloadError, is_number_in, nearest, raise_all
 from workloads.naive.drawing import Fill, drawn_apart, drawn_as_pairs, drawn_of_pool, shuffled
 from workloads.naive.fit import (
     FEWEST_REQUESTS,
@@ -150,7 +150,6 @@ def _mistakes(kind: str, period: object, burstiness: object) -> list[str]:
     if not (period is None or isinstance(period, Period)):
         mistakes.append(f"period: expected a client pool or a stream, got {type(period).__name__}")
     least, most = BURSTINESS
-    is_number = isinstance(burstiness, (int, float)) and not isinstance(burstiness, bool)
-    if not (is_number and (least <= burstiness <= most or burstiness == math.inf)):  # type: ignore[operator]
+    if not (is_number_in(burstiness, least, most) or burstiness == math.inf):
         mistakes.append(f"burstiness: expected a number from {least} to {most:g}, or inf, got {burstiness!r}")
     return mistakes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from workloads.errors import nearest
+from workloads.errors import is_number_in, nearest
 
 Reader = Callable[[Any, str, list[str]], Any]
 _LONGEST_SHOWN: Final = 60
@@ -20,7 +20,7 @@ def number(low: float, high: float) -> Reader:
     """A finite number within a range, both ends included."""
 
     def read(value: Any, place: str, mistakes: list[str]) -> float | None:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
+        if is_number_in(value, low, high):
             return float(value)
         return wrong(f"a number from {low:g} to {high:g}", value, place, mistakes)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from workloads.errors import WorkloadError, nearest, raise_all
+from workloads.errors import WorkloadError, is_number_in, nearest, raise_all
 from workloads.numerics import Purpose, exp, log, normal_quantile, stream_key, uniforms
 from workloads.stream import LONGEST_S, MAX_TOKENS, NS_PER_S
 
@@ -160,14 +160,14 @@ def _mistakes(of: ConversationModel) -> list[str]:
     mistakes = [
         f"{name}: expected a number from {least:g} to {most:g}, got {getattr(of, name)!r}"
         for name, least, most in limits
-        if not _between(getattr(of, name), least, most)
+        if not is_number_in(getattr(of, name), least, most)
     ]
     for name, known in (("history", HISTORIES), ("new_tokens", NEW_TOKENS)):
         if (given := getattr(of, name)) not in known:
             mistakes.append(f"{name}: expected one of {', '.join(known)}, got {given!r}{nearest(str(given), known)}")
     for name, least in (("max_input_tokens", 1), ("system_tokens", 0)):
         given = getattr(of, name)
-        if not (isinstance(given, int) and _between(given, least, MAX_TOKENS)):
+        if not (isinstance(given, int) and is_number_in(given, least, MAX_TOKENS)):
             mistakes.append(f"{name}: expected a whole number from {least} to {MAX_TOKENS}, got {given!r}")
     if not isinstance(of.keep_reasoning, bool):
         mistakes.append(f"keep_reasoning: expected true or false, got {of.keep_reasoning!r}")
@@ -192,11 +192,8 @@ def _is_mixture(pairs: object) -> bool:
     if not isinstance(pairs, tuple) or not pairs:
         return False
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and _between(pair[0], 0.0, 1.0) and _between(pair[1], 0.0, 1e3)):
+        if not (
+            isinstance(pair, tuple) and len(pair) == 2 and is_number_in(pair[0], 0.0, 1.0) and is_number_in(pair[1], 0.0, 1e3)
+        ):
             return False
     return abs(sum(weight for weight, _ in pairs) - 1.0) <= 1e-9
-
-
-def _between(value: object, least: float, most: float) -> bool:
-    """Whether it is a number in this range; NaN is in none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
