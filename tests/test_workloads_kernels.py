@@ -24,8 +24,8 @@ from workloads.fields import LENGTHS
 from workloads.jit import is_plain, plain
 from workloads.lengths import PROBABILITIES, LengthTable
 from workloads.numerics import Purpose, uniforms
-from workloads.players import FLOW, WINDOW_NS, Composition, Players
-from workloads.pool_data import PoolData
+from workloads.players import FLOW, Composition, Players
+from workloads.pool_data import WINDOW_NS, PoolData
 from workloads.renewal import Renewals
 from workloads.stream import STREAM, new_rows
 from workloads.traffic_model import RATES, TrafficModel

@@ -12,7 +12,8 @@ from workloads import kernels
 from workloads.errors import WorkloadError
 from workloads.jit import is_plain, is_warm
 from workloads.lengths import PROBABILITIES
-from workloads.players import FIELD_PURPOSE, FLOW, WINDOW_NS, Players, Window
+from workloads.players import FIELD_PURPOSE, FLOW, Players, Window
+from workloads.pool_data import WINDOW_NS
 from workloads.renewal import RENEWAL
 from workloads.stream import BLOCK_ROWS, STREAM, new_rows
 

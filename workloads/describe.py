@@ -9,7 +9,6 @@ import numpy as np
 
 from workloads.arrivals import WINDOW_S
 from workloads.fields import REASON, REASON_PARTS, meant
-from workloads.lengths import BLOCK_S
 from workloads.pool_data import PoolData
 
 QUANTILES = {"p1": 0.01, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -53,12 +52,7 @@ def describe(pool: PoolData) -> dict[str, Any]:
 
 def _lengths(pool: PoolData, name: str) -> dict[str, float]:
     """Mean and quantiles of the mixture of all clients and blocks."""
-    table, weight = pool.lengths[name], np.zeros(len(pool.lengths[name].mean))
-    per_block = round(BLOCK_S / WINDOW_S)
-    for block in range(pool.length_row.shape[1]):
-        requests = pool.count[:, block * per_block : (block + 1) * per_block].sum(axis=1)
-        rows = pool.length_row[:, block]
-        np.add.at(weight, rows[rows >= 0], requests[rows >= 0])
+    table, weight = pool.lengths[name], pool.row_requests()
     used = np.flatnonzero(weight > 0)
     grid = np.tile((np.arange(_GRID) + 0.5) / _GRID, len(used))
     tokens = table.sample(np.repeat(used, _GRID), grid)

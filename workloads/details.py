@@ -14,8 +14,7 @@ import numpy as np
 from workloads.errors import WorkloadError
 from workloads.fields import REASON, count_of, meant, modalities, tokens_of
 from workloads.numerics import Purpose, formulas, normal_cdf, normal_quantile, stream_keys, uniforms
-from workloads.players import WINDOW_NS, Composition
-from workloads.pool_data import BLOCK_WINDOWS
+from workloads.players import Composition
 from workloads.stream import ITEMS, MAX_SEGMENT_ID, MAX_TOKENS, MODALITIES, NS_PER_S, SEGMENTS, STREAM
 from workloads.thinking import thinking_tokens
 
@@ -98,8 +97,7 @@ class Details:
     def _drawn_from(self, rows: np.ndarray) -> _Who:
         of, start_ns = self._of, round(self._of.start_s * NS_PER_S)
         client = np.searchsorted(self._client_ids, rows["client_id"])
-        window = (rows["arrival_ns"] + start_ns) // WINDOW_NS % of.pool.period
-        row = of.pool.length_row[of.clients[client], window // BLOCK_WINDOWS]
+        row = of.pool.rows_at(of.clients[client], rows["arrival_ns"] + start_ns)
         return _Who(client, rows["request_id"] & _SEQUENCE, row)
 
     def _uniforms(self, purpose: Purpose, who: _Who, index: np.ndarray, part: int = 0) -> np.ndarray:

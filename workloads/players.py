@@ -13,12 +13,11 @@ from workloads.arrival_models import Bulk, bulk_of
 from workloads.arrivals import WINDOW_S, Flow, edge_rates, pause_start_s, to_operational
 from workloads.lengths import LengthTable
 from workloads.numerics import Purpose, stream_keys
-from workloads.pool_data import PoolData, block_of, overlaps
+from workloads.pool_data import WINDOW_NS, PoolData, block_of, overlaps
 from workloads.renewal import Renewals
 from workloads.stream import NS_PER_S
 from workloads.traffic_model import TrafficModel
 
-WINDOW_NS: Final = round(WINDOW_S * NS_PER_S)
 FIELD_PURPOSE: Final = {"input_tokens": Purpose.INPUT, "output_tokens": Purpose.OUTPUT}
 
 # One row per client: its number; the operational time it has to play in the window, from where the run begins in it, and what

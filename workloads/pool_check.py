@@ -13,11 +13,11 @@ import numpy as np
 
 from workloads.arrivals import WEIBULL, WINDOW_S, Flow, gap_cv, pause_start_s, to_seconds
 from workloads.compose import compose
-from workloads.lengths import BLOCK_S, LengthTable
+from workloads.lengths import LengthTable
 from workloads.numerics import Purpose, gamma, stream_key, uniforms
 from workloads.players import Composition
 from workloads.pmf import Pmf
-from workloads.pool_data import DAY_WINDOWS, PoolData, block_of
+from workloads.pool_data import BLOCK_WINDOWS, DAY_WINDOWS, PoolData, block_of
 from workloads.renewal import Renewal
 from workloads.selection import replicate
 from workloads.servegen import ServegenData
@@ -103,10 +103,16 @@ def count_bias(pool: PoolData, rate_rps: float = 0.5, copies: int = 300, seed: i
 
 def _first_day(pool: PoolData) -> PoolData:
     windows = min(DAY_WINDOWS, pool.windows)
-    columns = {name: getattr(pool, name)[:, :windows] for name in ("count", "cv", "family", "shape")}
-    blocks = block_of(windows - 1) + 1
-    rest = {"absent_count": pool.absent_count[:windows], "gap": pool.gap[:windows]}
-    return replace(pool, **columns, **rest, length_row=pool.length_row[:, :blocks])  # type: ignore[arg-type]
+    return replace(
+        pool,
+        count=pool.count[:, :windows],
+        cv=pool.cv[:, :windows],
+        family=pool.family[:, :windows],
+        shape=pool.shape[:, :windows],
+        length_row=pool.length_row[:, : block_of(windows - 1) + 1],
+        absent_count=pool.absent_count[:windows],
+        gap=pool.gap[:windows],
+    )
 
 
 def windows_played(pool: PoolData, data: ServegenData, seed: int, windows: int) -> dict[str, np.ndarray]:
@@ -169,10 +175,9 @@ def _drawn_mean_error(pool: PoolData, data: ServegenData, name: str, seed: int) 
 
 def members_of(pool: PoolData, data: ServegenData, block: int) -> list[tuple[int, float, dict[str, Pmf]]]:
     """(row in the tables, published requests, published PMFs) of every client that sends in the block."""
-    per_block = round(BLOCK_S / WINDOW_S)
     members = []
     for index, number in enumerate(pool.client_ids):
-        weight = float(data.traces[int(number)]["count"][block * per_block : (block + 1) * per_block].sum())
+        weight = float(data.traces[int(number)]["count"][block * BLOCK_WINDOWS : (block + 1) * BLOCK_WINDOWS].sum())
         if weight > 0 and int(number) not in pool.imputed_ids:
             members.append((int(pool.length_row[index, block]), weight, data.lengths[int(number)][block]))
     return members

@@ -17,9 +17,11 @@ import numpy as np
 from workloads.arrival_models import DEFAULT
 from workloads.arrivals import WINDOW_S
 from workloads.lengths import BLOCK_S, LengthTable
+from workloads.stream import NS_PER_S
 
 DAY_WINDOWS: Final = round(86_400.0 / WINDOW_S)
 BLOCK_WINDOWS: Final = round(BLOCK_S / WINDOW_S)
+WINDOW_NS: Final = round(WINDOW_S * NS_PER_S)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,26 @@ class PoolData:
     def arrivals(self) -> str:
         """The arrival model that is meant for it, a key of arrival_models.MODELS."""
         return str(self.provenance.get("arrivals", DEFAULT))
+
+    def block_requests(self) -> np.ndarray:
+        """Requests of each client in each 6 h block, [clients, blocks]."""
+        requests: np.ndarray = np.add.reduceat(self.count, np.arange(0, self.windows, BLOCK_WINDOWS), axis=1)
+        return requests
+
+    def row_requests(self) -> np.ndarray:
+        """Requests that draw from each row of the tables of lengths; in sequence, so that bits are the same everywhere."""
+        rows, tables = self.window_rows(), len(next(iter(self.lengths.values())).mean)
+        has_lengths = rows >= 0
+        return np.bincount(rows[has_lengths], self.count[has_lengths], tables)
+
+    def window_rows(self) -> np.ndarray:
+        """Row of each client and window in the tables of lengths, or -1: [clients, windows]."""
+        return np.repeat(self.length_row, BLOCK_WINDOWS, axis=1)[:, : self.windows]
+
+    def rows_at(self, clients: np.ndarray, clock_ns: np.ndarray) -> np.ndarray:
+        """Rows in the tables of lengths of clients, by index, at times of the pool's clock, which has no end."""
+        rows: np.ndarray = self.length_row[clients, clock_ns // WINDOW_NS % self.period // BLOCK_WINDOWS]
+        return rows
 
     def rate_rps(self, start_s: float, duration_s: float, clients: np.ndarray | None = None) -> float:
         """Native mean rate over a span, of the pool or of the clients at these indices; gaps in the data count as 0."""

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from workloads.arrivals import GAMMA, WEIBULL, WINDOW_S, held_shape
+from workloads.arrivals import GAMMA, WEIBULL, held_shape
 from workloads.errors import WorkloadError
 from workloads.fields import FIELDS, TEXT
-from workloads.lengths import BLOCK_S, COARSE_STEP, KNOTS, PER_TOKEN, LengthTable, filled_in
+from workloads.lengths import COARSE_STEP, KNOTS, PER_TOKEN, LengthTable, filled_in
 from workloads.numerics import exp, log
 from workloads.pool_data import BLOCK_WINDOWS, PoolData, block_of
 from workloads.stream import MAX_TOKENS
@@ -169,8 +169,7 @@ def _are_sound(table: LengthTable) -> bool:
 def _have_lengths(pool: PoolData) -> bool:
     if pool.length_row.shape[1] * BLOCK_WINDOWS < pool.windows:
         return False
-    row = np.repeat(pool.length_row, BLOCK_WINDOWS, axis=1)[:, : pool.windows]
-    return bool(np.all((row >= 0) | (pool.count == 0.0)))
+    return bool(np.all((pool.window_rows() >= 0) | (pool.count == 0.0)))
 
 
 def _decoded_arrivals(arrays: dict[str, np.ndarray], count: np.ndarray) -> dict[str, Any]:
@@ -197,9 +196,7 @@ def _decoded_lengths(arrays: dict[str, np.ndarray], name: str) -> LengthTable:
 def _fine_rows(pool: PoolData) -> np.ndarray:
     """Which rows of the tables are worth all their knots: those of at least FINE_SHARE of some block's requests."""
     share = np.zeros(len(next(iter(pool.lengths.values())).mean))
-    per_block = round(BLOCK_S / WINDOW_S)
-    for block in range(pool.length_row.shape[1]):
-        requests = pool.count[:, block * per_block : (block + 1) * per_block].sum(axis=1)
+    for block, requests in enumerate(pool.block_requests().T):
         used = np.flatnonzero((pool.length_row[:, block] >= 0) & (requests > 0.0))
         np.maximum.at(share, pool.length_row[used, block], requests[used] / max(requests.sum(), 1.0))
     return share >= FINE_SHARE

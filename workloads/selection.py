@@ -145,8 +145,7 @@ def _shifted(pool: Pool, ahead: np.ndarray) -> Pool:
 
 def _mean_length(pool: PoolData, name: str) -> np.ndarray:
     """Of each client, weighted by its requests in each block."""
-    edges = np.arange(0, pool.windows, BLOCK_WINDOWS)
-    requests = np.add.reduceat(pool.count, edges, axis=1) * (pool.length_row >= 0)
+    requests = pool.block_requests() * (pool.length_row >= 0)
     means = pool.lengths[name].mean[np.maximum(pool.length_row, 0)]
     return (requests * means).sum(axis=1) / np.maximum(requests.sum(axis=1), 1e-300)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from workloads.arrivals import WINDOW_S
 from workloads.fields import TEXT, count_of, meant, modalities
-from workloads.pool_data import BLOCK_WINDOWS, PoolData
+from workloads.pool_data import PoolData
 
 GRADES: Final = ("fitted", "published", "assumed")
 
@@ -37,7 +37,7 @@ def summary(pool: PoolData) -> Summary:
     """The line of a pool."""
     total = pool.count.sum(axis=0)[~pool.gap]
     requests = pool.count.sum(axis=1)
-    weight = _row_weights(pool)
+    weight = pool.row_requests()
     means = {name: float(meant(name, (table.mean * weight).sum() / weight.sum())) for name, table in pool.lengths.items()}
     return Summary(
         name=pool.name,
@@ -58,12 +58,3 @@ def _grades(pool: PoolData) -> dict[str, int]:
     """Parameters of each grade; what is said of one begins with it."""
     said = [str(text).split(":")[0] for text in pool.provenance.get("grades", {}).values()]
     return {grade: said.count(grade) for grade in GRADES if grade in said}
-
-
-def _row_weights(pool: PoolData) -> np.ndarray:
-    """Requests that draw from each row of the tables of lengths."""
-    edges = np.arange(0, pool.windows, BLOCK_WINDOWS)
-    requests = np.add.reduceat(pool.count, edges, axis=1)
-    has_row = pool.length_row >= 0
-    rows = len(next(iter(pool.lengths.values())).mean)
-    return np.bincount(pool.length_row[has_row], requests[has_row], minlength=rows)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from workloads.numerics import formulas, uniforms
-from workloads.players import WINDOW_NS, Players, Window
+from workloads.players import Players, Window
+from workloads.pool_data import WINDOW_NS
 from workloads.stream import BLOCK_ROWS, CLIENT_SHIFT, new_rows
 
 

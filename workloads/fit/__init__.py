@@ -19,11 +19,10 @@ from workloads.fit.client_places import ClientPlaces
 from workloads.fit.gap_counts import OwnClocks
 from workloads.fit.lengths import LengthFits
 from workloads.fit.request_fields import lengths_of
-from workloads.pool_data import BLOCK_WINDOWS, PoolData
+from workloads.pool_data import BLOCK_WINDOWS, WINDOW_NS, PoolData
 from workloads.stream import MODALITIES, NS_PER_S, Stream, check_stream
 
 MOST_CLIENTS: Final = 100_000
-_WINDOW_NS: Final = round(WINDOW_S * NS_PER_S)
 
 
 def fit(stream: Stream, name: str = "fitted", max_clients: int = 10_000) -> PoolData:
@@ -54,13 +53,13 @@ class _Pass:
 
     @property
     def _end_ns(self) -> int:
-        return min(self._windows * _WINDOW_NS, round(self.stream.duration_s * NS_PER_S))
+        return min(self._windows * WINDOW_NS, round(self.stream.duration_s * NS_PER_S))
 
     def add(self, rows: np.ndarray) -> None:
         """The rows of the next window."""
         if not self.stream.is_checked:
             check_stream(rows)
-        begin_ns, self._windows = self._windows * _WINDOW_NS, self._windows + 1
+        begin_ns, self._windows = self._windows * WINDOW_NS, self._windows + 1
         place = self.clients.places(rows["client_id"])
         requests = np.bincount(place, minlength=self.clients.size)
         gaps = self._clocks.count(place, rows["arrival_ns"] - begin_ns, requests, max(self._end_ns - begin_ns, 1))
@@ -118,7 +117,7 @@ class _Pass:
             notes.append(
                 f"client {numbers[-1]} is {self.clients.merged} clients merged, those seen after the first {self.clients.most}"
             )
-        covered = 1.0 - (self._windows * _WINDOW_NS - self._end_ns) / _WINDOW_NS
+        covered = 1.0 - (self._windows * WINDOW_NS - self._end_ns) / WINDOW_NS
         if covered < 1.0:
             notes.append(
                 f"the last window of {WINDOW_S:g} s has the requests of {covered:.0%} of it, and is played as a whole one"

@@ -9,7 +9,7 @@ import numpy as np
 from workloads.errors import WorkloadError
 from workloads.naive.fit import KEPT, NaiveFit
 from workloads.numerics import Purpose, stream_key, uniforms
-from workloads.pool_data import PoolData, block_of
+from workloads.pool_data import PoolData
 from workloads.stream import TOKEN_COLUMNS
 from workloads.thinking import thinking_tokens
 
@@ -66,9 +66,7 @@ def drawn_of_pool(seed: int, pool: PoolData) -> Fill:
     fields = TOKEN_COLUMNS[:2]
     if any(name not in pool.lengths for name in fields):
         raise WorkloadError(f"period: prompts of pool {pool.name} are text and items; expected a stream of it as the period")
-    row = pool.length_row[:, [block_of(window) for window in range(pool.windows)]]
-    has_lengths = row >= 0
-    requests = np.cumsum(np.bincount(row[has_lengths], pool.count[has_lengths]))
+    requests = np.cumsum(pool.row_requests())
     keys = [stream_key(seed, _NOBODY, purpose) for purpose in (Purpose.INPUT, Purpose.OUTPUT)]
     reason_key = stream_key(seed, _NOBODY, Purpose.REASON)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from workloads.arrivals import WINDOW_S
 from workloads.numerics import Purpose, stream_key, uniforms
-from workloads.players import FIELD_PURPOSE, WINDOW_NS
-from workloads.pool_data import BLOCK_WINDOWS, PoolData, overlaps
+from workloads.players import FIELD_PURPOSE
+from workloads.pool_data import WINDOW_NS, PoolData, overlaps
 from workloads.sessions.model import TURN_BITS, ConversationModel
 from workloads.sessions.turns import Span, Turns
 from workloads.stream import CLIENT_SHIFT, new_rows
@@ -38,7 +38,7 @@ def input_means(
     """
     count = _requests(pool, start_s, duration_s, clients)
     mean = pool.lengths["input_tokens"].model_mean()
-    sketch = pool.length_row[:, np.arange(pool.windows) // BLOCK_WINDOWS]
+    sketch = pool.window_rows()
     alone = float((count * mean[sketch]).sum() / count.sum())
     if model.history == "marginal" or model.multi_turn_share == 0.0:
         return InputMeans(alone, alone)

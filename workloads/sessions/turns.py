@@ -11,8 +11,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError
 from workloads.numerics import Purpose, stream_key, stream_keys, uniforms
-from workloads.players import WINDOW_NS
-from workloads.pool_data import BLOCK_WINDOWS, PoolData
+from workloads.pool_data import PoolData
 from workloads.sessions.model import MOST_TURNS, TURN_BITS, ConversationModel, mooncake_tokens
 from workloads.sessions.pieces import Pieces, answer_ids, system_ids, text_ids
 from workloads.stream import CLIENT_SHIFT
@@ -61,9 +60,7 @@ class Turns:
 
     def sketches(self, client: np.ndarray, arrival_ns: np.ndarray) -> np.ndarray:
         """Rows in the tables of lengths, of clients by index at these times of the composition."""
-        window = (arrival_ns + self.span.begun_ns) // WINDOW_NS % self.pool.period
-        rows: np.ndarray = self.pool.length_row[client, window // BLOCK_WINDOWS]
-        return rows
+        return self.pool.rows_at(client, arrival_ns + self.span.begun_ns)
 
     def drawn(self, purpose: Purpose, client: np.ndarray, number: np.ndarray) -> np.ndarray:
         """Uniforms, of clients by index."""
