@@ -1,8 +1,9 @@
 """What hardware and models can do: data sheets, KV memory, and the time of one step.
 
-Reading order: `datasheet` (Gpu, Model), `memory` (how many KV blocks fit), `costmodel` (what a step costs) and
-`steptable` (the same as a table to look up); then, for making them, `composition` (kernel measurements to step times)
-and `fit` (step times to a cost). `records` reads all profile files. Importing this package loads no numerical library.
+Reading order: `datasheet` (Gpu, Model), `software` (host time by era), `memory` (how many KV blocks fit), `costmodel`
+(what a step costs) and `steptable` (the same as a table to look up); then, for making them, `composition` (kernel
+measurements to step times) and `fit` (step times to a cost). `records` reads all profile files. Importing this package
+loads no numerical library.
 """
 
 from importlib import import_module
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from hwprofiles.costmodel import StepCost, list_profiles, load_step_cost
     from hwprofiles.datasheet import Gpu, Model, ProfileError, known_gpus, known_models, load_gpu, load_model
     from hwprofiles.memory import MemoryBudget, kv_blocks, memory_budget
+    from hwprofiles.software import Software, known_software, load_software
     from hwprofiles.steptable import StepTable
 
 __dist__ = "servecast"
@@ -27,6 +29,9 @@ _HOME = {
     "MemoryBudget": "memory",
     "kv_blocks": "memory",
     "memory_budget": "memory",
+    "Software": "software",
+    "known_software": "software",
+    "load_software": "software",
     "StepCost": "costmodel",
     "list_profiles": "costmodel",
     "load_step_cost": "costmodel",
@@ -38,14 +43,17 @@ __all__ = [
     "MemoryBudget",
     "Model",
     "ProfileError",
+    "Software",
     "StepCost",
     "StepTable",
     "known_gpus",
     "known_models",
+    "known_software",
     "kv_blocks",
     "list_profiles",
     "load_gpu",
     "load_model",
+    "load_software",
     "load_step_cost",
     "memory_budget",
 ]
