@@ -42,7 +42,7 @@ def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -
     console = Console()
     console.say(
         f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, "
-        f"error {cost.error_mape_frac:.2%} of the step time ({cost.era})"
+        f"error {cost.error_mape_frac:.2%} of the step time"
     )
     console.say(f"source: {cost.source}")
     console.say()

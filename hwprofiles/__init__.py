@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwprofiles.costmodel import StepCost, list_profiles, load_step_cost
+    from hwprofiles.costmodel import StepCost
     from hwprofiles.datasheet import Gpu, Model, ProfileError, known_gpus, known_models, load_gpu, load_model
     from hwprofiles.memory import MemoryBudget, kv_blocks, memory_budget
+    from hwprofiles.profiles import list_profiles, load_step_cost
     from hwprofiles.software import Software, known_software, load_software
     from hwprofiles.steptable import StepTable
 
@@ -33,8 +34,8 @@ _HOME = {
     "known_software": "software",
     "load_software": "software",
     "StepCost": "costmodel",
-    "list_profiles": "costmodel",
-    "load_step_cost": "costmodel",
+    "list_profiles": "profiles",
+    "load_step_cost": "profiles",
     "StepTable": "steptable",
 }
 

@@ -2,28 +2,35 @@
 
     t(step) = f_tok(m) + head(B) + c0 + cs*B
             + [prefill tokens > 0] * (a0 + a1*prefill tokens + a2*prefill work)
-            + [decodes > 0]        * (d0 + d1*decodes + d2*decode context tokens)
+            + [decodes > 0]        * (d(decodes) + e(decodes) * decode context tokens / decodes)
 
 with m = prefill tokens + decodes, and B = requests that sample a token in this step. Prefill work is the sum of
 n*(n + 2*past) over the prefill chunks, n new tokens after `past` computed ones: twice the token pairs that attention
-scores. Decode context tokens are the sum of the context lengths of the decodes, the token computed now included.
+scores. Decode context tokens are the sum of the context lengths of the decodes, the token computed now included. All but c0
+and cs, the host's part, is kernel time and in the tables; the host's part is the software era's (`hwprofiles.software`).
 
 Every coefficient is a whole number of ticks, 2^-16 ns, so sums are exact; a step is rounded once, to a nanosecond.
 docs/hardware.md prices a step by hand.
 """
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from hwprofiles.datasheet import Gpu, Model, load_gpu, load_model
-from hwprofiles.records import INT64_MAX, ProfileError, load_record, profile_names
+from hwprofiles.memory import KV_CACHE_PRECISION
+from hwprofiles.records import INT64_MAX, ProfileError
+from hwprofiles.software import DEFAULT, Software, load_software
 from hwprofiles.steptable import TICKS_PER_MS, Knots, StepTable
-
-FOLDER = "measured"
 
 MAX_TABLE_LENGTH = 1 << 22
 """The most tokens or requests of a step that a table is made for."""
+
+GRADES = {
+    "measured": "composed from kernels measured on this GPU in these shapes, or interpolated between shapes measured",
+    "transferred": "the same, but with attention of other heads standing for heads that were not measured",
+    "roofline": "the GPU's roofline, fitted on other models",
+    "user": "from the user's own file",
+}
+"""What may stand behind a step cost, the best first."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,8 @@ class FitError:
     """Mean of the same over the worst twentieth of the steps."""
     max_frac: float
     """The worst step."""
-    knot_left_out_mape_frac: float
-    """Error of f_tok at each inner knot when its neighbours interpolate it: how much may hide between two knots."""
+    held_out_mape_frac: float
+    """Mean error of a table made from every other knot, over the same steps."""
     measured_on: str
     """What the steps were."""
 
@@ -61,39 +68,37 @@ class FittedRange:
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """The linear terms of a step, in ticks."""
+class AttentionCost:
+    """Attention of a step with one type of KV cache, in ticks."""
 
-    step: int
-    """c0: once a step, on the host."""
-    sample: int
-    """cs: for each request that samples, on the host."""
     prefill_step: int
     """a0: once a step with prefill."""
     prefill_token: int
     """a1: for each prefill token."""
     prefill_work: int
     """a2: for each unit of n*(n + 2*past)."""
-    decode_step: int
-    """d0: once a step with decodes."""
-    decode: int
-    """d1: for each decode."""
-    decode_context_token: int
-    """d2: for each token of context of a decode."""
+    decodes: Knots
+    """d: by decodes, whatever their context."""
+    contexts: Knots
+    """e: for each token of the mean context of a step's decodes, by decodes."""
+
+    def context_token_ticks(self, most_decodes: int) -> list[int]:
+        """e(n) / n, rounded up: for each token of context of any decode where n decode, n from 0 to `most_decodes`."""
+        return [0] + [-(-ticks // n) for n, ticks in enumerate(self.contexts.resample(most_decodes)[1:], 1)]
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step costs on one (GPU, model, precision, tensor parallelism, software era), with its pedigree."""
+    """What a step costs on one (GPU, model, precision, tensor parallelism), with its pedigree."""
 
     gpu: str
     model: str
     precision: str
     tp: int
+    layers: int
+    """Of the model; the host's time of some eras depends on them."""
     grade: str
-    """What stands behind the answer; `measured`: composed from kernels measured on this GPU."""
-    era: str
-    """The serving software whose host time this is."""
+    """What stands behind the answer, a key of GRADES."""
     source: str
     licence: str
     command: str
@@ -104,7 +109,8 @@ class StepCost:
     """f_tok: the matrix products, all-reduces and elementwise kernels of all layers, by new tokens of the step."""
     samples: Knots
     """head: the output head, by sampling requests."""
-    coefficients: Coefficients
+    attention: dict[str, AttentionCost]
+    """By precision of the KV cache."""
 
     @property
     def error_mape_frac(self) -> float:
@@ -116,91 +122,69 @@ class StepCost:
         """New tokens of a step between which f_tok is interpolated; beyond, it goes on along its last slope."""
         return self.tokens.at[0], self.tokens.at[-1]
 
-    def table(self, max_num_batched_tokens: int, max_num_seqs: int, max_model_len: int, kv_tokens: int) -> StepTable:
-        """The table for one engine's limits; ProfileError where the largest step could overflow 64 bits.
+    def attention_of(self, kv_cache_dtype: str = "auto") -> AttentionCost:
+        """The attention with a KV cache of that type; ProfileError where it was not measured."""
+        precision = KV_CACHE_PRECISION.get(kv_cache_dtype, kv_cache_dtype)
+        if precision not in self.attention:
+            raise ProfileError(
+                f"no step cost for {self.gpu} {self.model} with kv_cache_dtype {kv_cache_dtype!r}; "
+                f"there is attention with KV in {', '.join(self.attention)}"
+            )
+        return self.attention[precision]
+
+    def table(
+        self,
+        max_num_batched_tokens: int,
+        max_num_seqs: int,
+        max_model_len: int,
+        kv_tokens: int,
+        software: str | Software | None = DEFAULT,
+        kv_cache_dtype: str = "auto",
+    ) -> StepTable:
+        """The table for one engine's limits, the host's time included (software None: kernels alone).
 
         kv_tokens, the capacity of the KV blocks, bounds one context. It does not bound their sum, since requests with
-        a common prefix share blocks: that is bounded by max_num_seqs contexts.
+        a common prefix share blocks: that is bounded by max_num_seqs contexts. ProfileError where the largest step could
+        overflow 64 bits, and for a KV cache or a software that is not known.
         """
         _check_limits(max_num_batched_tokens, max_num_seqs, max_model_len, kv_tokens)
-        c, most_decodes = self.coefficients, min(max_num_batched_tokens, max_num_seqs)
+        a, most_decodes = self.attention_of(kv_cache_dtype), min(max_num_batched_tokens, max_num_seqs)
+        step, sample = self._host_ticks(software)
         table = StepTable(
-            by_tokens=[c.step + ticks for ticks in self.tokens.resample(max_num_batched_tokens)],
-            by_samples=[ticks + c.sample * b for b, ticks in enumerate(self.samples.resample(most_decodes))],
-            by_prefill_tokens=_affine(c.prefill_step, c.prefill_token, max_num_batched_tokens),
-            by_decodes=_affine(c.decode_step, c.decode, most_decodes),
-            prefill_work_ticks=c.prefill_work,
-            decode_context_ticks=c.decode_context_token,
+            by_tokens=[step + ticks for ticks in self.tokens.resample(max_num_batched_tokens)],
+            by_samples=[ticks + sample * b for b, ticks in enumerate(self.samples.resample(most_decodes))],
+            by_prefill_tokens=_affine(a.prefill_step, a.prefill_token, max_num_batched_tokens),
+            by_decodes=a.decodes.resample(most_decodes),
+            prefill_work_ticks=a.prefill_work,
+            by_decodes_context=a.context_token_ticks(most_decodes),
         )
         context = min(max_model_len, kv_tokens)
         # n*(n + 2*past) is at most 2*n*context, as n + past is at most the context.
         table.check_largest_step(2 * max_num_batched_tokens * context, most_decodes * context)
         return table
 
-    def coefficients_ms(self) -> dict[str, float]:
-        """The linear terms by name, in ms, for a person to read."""
-        return {field.name: getattr(self.coefficients, field.name) / TICKS_PER_MS for field in fields(Coefficients)}
-
     def problems(self) -> Iterator[str]:
         """Sentences about values that do not go together."""
         yield from self.tokens.problems("tokens")
         yield from self.samples.problems("samples")
+        for kv, attention in self.attention.items():
+            yield from attention.decodes.problems(f"attention.{kv}.decodes")
+            yield from attention.contexts.problems(f"attention.{kv}.contexts")
+        if "bf16" not in self.attention:
+            yield "attention must have an entry bf16"
+        if self.grade not in GRADES:
+            yield f"grade {self.grade!r} is none of {', '.join(GRADES)}"
         if self.tp < 1:
             yield "tp must be from 1 up"
-        if self.tokens.ticks and self.coefficients.step + self.tokens.ticks[0] < TICKS_PER_MS // 1_000_000:
-            yield "tokens.ticks and coefficients.step make a step shorter than a nanosecond"
+        if self.tokens.ticks and self.tokens.ticks[0] < TICKS_PER_MS // 1_000_000:
+            yield "tokens.ticks make a step shorter than a nanosecond"
 
-
-@dataclass(frozen=True)
-class ProfileRow:
-    """One line of the catalogue of step costs."""
-
-    gpu: str
-    model: str
-    precision: str
-    tp: int
-    grade: str
-    error_mape_frac: float
-
-
-def load_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1) -> StepCost:
-    """The shipped step cost; ProfileError with the nearest combination, and all there are, where there is none."""
-    gpu, model = load_gpu(gpu), load_model(model)
-    name = profile_name(gpu.id, model.id, precision, tp)
-    if name in profile_names(FOLDER, ".json"):
-        return _load(name)
-    rows = list_profiles()
-    nearest = min(rows, key=lambda row: _distance(gpu.id, model.id, precision, tp, row))
-    there = "\n".join(f"  {row.gpu} {row.model} {row.precision} tp {row.tp}" for row in rows)
-    raise ProfileError(
-        f"no step cost for {gpu.id} {model.id} {precision} tp {tp}; "
-        f"the nearest is {nearest.gpu} {nearest.model} {nearest.precision} tp {nearest.tp}; there are:\n{there}"
-    )
-
-
-def list_profiles() -> list[ProfileRow]:
-    """Every shipped step cost, sorted by GPU, model, precision and tp."""
-    costs = [_load(name) for name in profile_names(FOLDER, ".json")]
-    rows = [ProfileRow(c.gpu, c.model, c.precision, c.tp, c.grade, c.error_mape_frac) for c in costs]
-    return sorted(rows, key=lambda row: (row.gpu, row.model, row.precision, row.tp))
-
-
-def profile_name(gpu: str, model: str, precision: str, tp: int) -> str:
-    """Name of the file of a combination, without its suffix."""
-    return f"{gpu}_{model}_{precision}_tp{tp}"
-
-
-def _load(name: str) -> StepCost:
-    cost = load_record(StepCost, FOLDER, name, ".json")
-    if (about := profile_name(cost.gpu, cost.model, cost.precision, cost.tp)) != name:
-        raise ProfileError(f"hwprofiles/{FOLDER}/{name}.json: its contents belong in {about}.json")
-    return cost
-
-
-def _distance(gpu: str, model: str, precision: str, tp: int, row: ProfileRow) -> tuple[bool, bool, bool, float]:
-    """How far a row is: another model is worse than another GPU, that than another precision, that than another tp."""
-    ratio = abs(math.log2(row.tp / tp)) if tp > 0 else math.inf
-    return row.model != model, row.gpu != gpu, row.precision != precision, ratio
+    def _host_ticks(self, software: str | Software | None) -> tuple[int, int]:
+        """(c0, cs)"""
+        if software is None:
+            return 0, 0
+        era = load_software(software)
+        return round(era.host_ms(self.layers, self.tp) * TICKS_PER_MS), round(era.sample_ms * TICKS_PER_MS)
 
 
 def _check_limits(max_num_batched_tokens: int, max_num_seqs: int, max_model_len: int, kv_tokens: int) -> None:

@@ -21,8 +21,8 @@ PRECISION_BYTES = {"bf16": 2, "fp8": 1}
 WIDE_BYTES = 2
 """Bytes of an activation, and of the weights that stay at 16 bits: embedding, output head, norms and biases."""
 
-KV_CACHE_BYTES = {"auto": WIDE_BYTES, "bfloat16": 2, "fp8": 1}
-"""Bytes of a KV element by vLLM's `kv_cache_dtype`; `auto` is the type of the activations, whatever the weights have."""
+KV_CACHE_PRECISION = {"auto": "bf16", "bfloat16": "bf16", "fp8": "fp8"}
+"""Precision of the KV cache by vLLM's `kv_cache_dtype`; `auto` is the type of the activations, whatever the weights have."""
 
 ENGINE_GIB_ONE_GPU = 1.79  # CUDA context, graphs, libraries: non_torch_memory of Llama-3-8B, vllm pull request 10511
 ENGINE_GIB_PARALLEL = 3.58  # the same log with two GPUs: NCCL and all-reduce buffers come on top
@@ -132,7 +132,7 @@ def memory_budget(
         activation_bytes=activations,
         engine_bytes=engine,
         kv_bytes=usable - weights - activations - engine,
-        block_bytes=block_size * kv_bytes_per_token(model, KV_CACHE_BYTES[kv_cache_dtype], tp),
+        block_bytes=block_size * kv_bytes_per_token(model, PRECISION_BYTES[KV_CACHE_PRECISION[kv_cache_dtype]], tp),
         block_size=block_size,
     )
 
@@ -168,7 +168,7 @@ def activation_bytes(model: Model, element_bytes: int, tp: int, tokens: int, row
 
 def _check(gpu: Gpu, model: Model, precision: str, tp: int, kv_cache_dtype: str) -> None:
     mistakes = []
-    for what, name, known in (("precision", precision, PRECISION_BYTES), ("kv_cache_dtype", kv_cache_dtype, KV_CACHE_BYTES)):
+    for what, name, known in (("precision", precision, PRECISION_BYTES), ("kv_cache_dtype", kv_cache_dtype, KV_CACHE_PRECISION)):
         if name not in known:
             hint = did_you_mean(name, known) or ";"
             mistakes.append(f"no {what} {name!r}{hint} known: {', '.join(known)}")

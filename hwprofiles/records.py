@@ -113,6 +113,8 @@ def _build(hint: Any, value: Any, known: Mapping[str, Any]) -> Any:
         hints = typing.get_type_hints(hint)
         made = {name: _build(hints[name], item, {}) for name, item in value.items()}
         return typing.cast(type, hint)(**made, **known)
+    if typing.get_origin(hint) is dict:
+        return {name: _build(typing.get_args(hint)[1], item, {}) for name, item in value.items()}
     if typing.get_origin(hint) is tuple:
         return tuple(_build(typing.get_args(hint)[0], item, {}) for item in value)
     return float(value) if hint is float else value

@@ -23,10 +23,10 @@ class StepTable:
 
     __slots__ = (
         "by_decodes",
+        "by_decodes_context",
         "by_prefill_tokens",
         "by_samples",
         "by_tokens",
-        "decode_context_ticks",
         "prefill_work_ticks",
     )
 
@@ -36,8 +36,8 @@ class StepTable:
         by_samples: Sequence[int],
         by_prefill_tokens: Sequence[int],
         by_decodes: Sequence[int],
+        by_decodes_context: Sequence[int],
         prefill_work_ticks: int,
-        decode_context_ticks: int,
     ) -> None:
         self.by_tokens = by_tokens
         """f_tok + c0, by all new tokens of the step."""
@@ -46,11 +46,11 @@ class StepTable:
         self.by_prefill_tokens = by_prefill_tokens
         """[> 0] * (a0 + a1*tokens)"""
         self.by_decodes = by_decodes
-        """[> 0] * (d0 + d1*decodes)"""
+        """d"""
+        self.by_decodes_context = by_decodes_context
+        """e / decodes, for each token of context of any decode."""
         self.prefill_work_ticks = prefill_work_ticks
         """a2, for each unit of prefill work."""
-        self.decode_context_ticks = decode_context_ticks
-        """d2, for each token of context of a decode."""
 
     def step_ns(self, prefill_tokens: int, prefill_work: int, decodes: int, decode_context_tokens: int, samples: int) -> int:
         """Nanoseconds of a step, within the limits the table was made for.
@@ -65,12 +65,12 @@ class StepTable:
             + self.by_prefill_tokens[prefill_tokens]
             + self.by_decodes[decodes]
             + self.prefill_work_ticks * prefill_work
-            + self.decode_context_ticks * decode_context_tokens
+            + self.by_decodes_context[decodes] * decode_context_tokens
             + 32768
         ) >> 16
 
     def arrays(self, most_tokens: int) -> dict[str, Any]:
-        """The same numbers for a compiled engine, by name: int64 arrays, and the two factors as Python integers.
+        """The same numbers for a compiled engine, by name: int64 arrays, and the factor as a Python integer.
 
         ProfileError where steps of so many tokens are beyond the table.
         """
@@ -78,12 +78,9 @@ class StepTable:
             raise ProfileError(f"a step table of {len(self.by_tokens) - 1} tokens has no price for {most_tokens}")
         import numpy as np
 
-        lists = ("by_tokens", "by_samples", "by_prefill_tokens", "by_decodes")
+        lists = ("by_tokens", "by_samples", "by_prefill_tokens", "by_decodes", "by_decodes_context")
         tables: dict[str, Any] = {name: np.array(getattr(self, name), dtype=np.int64) for name in lists}
-        return tables | {
-            "prefill_work_ticks": self.prefill_work_ticks,
-            "decode_context_ticks": self.decode_context_ticks,
-        }
+        return tables | {"prefill_work_ticks": self.prefill_work_ticks}
 
     def check_largest_step(self, prefill_work: int, decode_context_tokens: int) -> None:
         """ProfileError unless the ends of all tables and these two products sum to an int64, rounding included."""
@@ -93,7 +90,7 @@ class StepTable:
             + self.by_prefill_tokens[-1]
             + self.by_decodes[-1]
             + self.prefill_work_ticks * prefill_work
-            + self.decode_context_ticks * decode_context_tokens
+            + max(self.by_decodes_context) * decode_context_tokens
             + (1 << (TICK_BITS - 1))
         )
         if largest_ticks > INT64_MAX:

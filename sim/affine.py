@@ -45,7 +45,7 @@ class AffineCost:
             "by_samples": nothing,
             "by_prefill_tokens": nothing,
             "by_decodes": nothing,
-            "decode_context_ticks": self.per_kv_token_ns << _TICK_BITS,
+            "by_decodes_context": nothing + (self.per_kv_token_ns << _TICK_BITS),
             "chunk_context_ticks": self.per_kv_token_ns << _TICK_BITS,
             "encode_ticks": self.per_encoder_token_ns << _TICK_BITS,
         }

@@ -13,9 +13,9 @@ from workloads.stream import ITEMS, SEGMENTS
 FEWEST_ROWS = 1 << 10
 _GAP_BINS = 63 << 7  # sim.histogram, of any int64
 _LOOKED_UP = ("by_tokens", "by_samples", "by_prefill_tokens", "by_decodes")
+_CONTEXT = "by_decodes_context"
 _FACTORS = {
     at.WORK_TICKS: "prefill_work_ticks",
-    at.CONTEXT_TICKS: "decode_context_ticks",
     at.CHUNK_CONTEXT_TICKS: "chunk_context_ticks",
     at.ENCODE_TICKS: "encode_ticks",
 }
@@ -137,15 +137,17 @@ def _longer(table: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _prices(plan: Plan) -> tuple[np.ndarray, dict[int, int]]:
-    """The looked-up terms of a step, one row each, and the factors of the products by their setting."""
+    """The looked-up terms of a step and the looked-up price of context, one row each; the factors of the products by setting."""
     arrays: dict[str, Any] = plan.step_cost.arrays(plan.engine.max_num_batched_tokens)  # type: ignore[attr-defined]
-    cost = np.zeros((len(_LOOKED_UP), max(len(arrays[name]) for name in _LOOKED_UP)), np.int64)
-    for row, name in zip(cost, _LOOKED_UP):
+    names = (*_LOOKED_UP, _CONTEXT)
+    cost = np.zeros((len(names), max(len(arrays[name]) for name in names)), np.int64)
+    for row, name in zip(cost, names):
         row[: len(arrays[name])] = arrays[name]
         row[len(arrays[name]) :] = arrays[name][-1]
     factors = {column: int(arrays.get(name, 0)) for column, name in _FACTORS.items()}
     falls = [name for row, name in zip(cost, _LOOKED_UP) if np.any(np.diff(row) < 0)]
     falls += [_FACTORS[column] for column, factor in factors.items() if factor < 0]
+    falls += [_CONTEXT] if cost[-1].min() < 0 else []
     if falls:
         raise ClusterError(f"step cost: {', '.join(falls)} must never decrease: more work is never faster")
     if cost[0, 1] + 32768 >> 16 < 1:
@@ -161,11 +163,11 @@ def _check_sum(plan: Plan, cost: np.ndarray, factors: dict[int, int]) -> None:
     chunk_context = engine.max_num_seqs * engine.max_model_len
     most = {
         at.WORK_TICKS: engine.max_num_batched_tokens * (engine.max_num_batched_tokens + 2 * engine.max_model_len),
-        at.CONTEXT_TICKS: max(context, chunk_context),
         at.CHUNK_CONTEXT_TICKS: chunk_context,
         at.ENCODE_TICKS: engine.max_num_encoder_input_tokens,
     }
-    largest = sum(int(row[-1]) for row in cost) + sum(factors[column] * count for column, count in most.items())
+    largest = sum(int(row[-1]) for row in cost[:-1]) + int(cost[-1].max()) * max(context, chunk_context)
+    largest += sum(factors[column] * count for column, count in most.items())
     if largest >= 1 << 62:
         raise ClusterError("step cost: the largest step takes more than 64 bits of time; lower it or max_model_len")
 

@@ -24,7 +24,7 @@ class AffineCost:
         nothing = np.zeros(most_tokens + 1, np.int64)
         by_tokens = (self.base_ns + self.per_token_ns * np.arange(most_tokens + 1)) << 16
         others = dict.fromkeys(("by_samples", "by_prefill_tokens", "by_decodes"), nothing)
-        return {"by_tokens": by_tokens, **others, "decode_context_ticks": self.per_context_token_ns << 16}
+        return {"by_tokens": by_tokens, **others, "by_decodes_context": nothing + (self.per_context_token_ns << 16)}
 
 
 def rows(requests):

@@ -20,7 +20,7 @@ class World(NamedTuple):
     """All that the kernels of a run share. Families of kernels add their own arrays at the end; others leave them empty."""
 
     settings: np.ndarray  # [SETTINGS]
-    cost: np.ndarray  # [4, n]: ticks by tokens, samples, prefill tokens, decodes of a step (hwprofiles.steptable)
+    cost: np.ndarray  # [5, n]: ticks by tokens, samples, prefill tokens, decodes of a step; by decodes, of a token of context
     instances: np.ndarray  # [instances, columns]
     queues: np.ndarray  # [instances, 2]: when the number of requests can change next; that number
     wheels: np.ndarray  # [instances, WHEEL_SIZE], int32: who decodes, in lists by the last batch
@@ -65,11 +65,10 @@ KEEPS_STEPS = 17
 TRACES = 18
 # Ticks of 2^-16 ns for each unit of what a step costs besides the looked-up terms.
 WORK_TICKS = 19  # n * (n + 2 * past) of a prefill chunk
-CONTEXT_TICKS = 20  # context of a decode
-CHUNK_CONTEXT_TICKS = 21  # context after a prefill chunk
-ENCODE_TICKS = 22  # encoder tokens
+CHUNK_CONTEXT_TICKS = 20  # context after a prefill chunk
+ENCODE_TICKS = 21  # encoder tokens
 # Where the tables of an instance begin in its row, and how large they are.
-PHASES = 23
+PHASES = 22
 RING = 25
 RING_SIZE = 26  # a power of two
 STACK = 27

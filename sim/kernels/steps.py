@@ -11,7 +11,7 @@ def step_ns(world, prefill_tokens, prefill_work, chunk_context, decodes, decode_
     """(looked-up terms + four products + 2^15) >> 16: hwprofiles.steptable, and sim.affine for the last two products."""
     settings = world.settings
     ticks = step_ticks(world, prefill_tokens, decodes, samples)
-    ticks += settings[at.WORK_TICKS] * prefill_work + settings[at.CONTEXT_TICKS] * decode_context
+    ticks += settings[at.WORK_TICKS] * prefill_work + world.cost[4, decodes] * decode_context
     ticks += settings[at.CHUNK_CONTEXT_TICKS] * chunk_context + settings[at.ENCODE_TICKS] * encode_tokens
     return (ticks + 32768) >> 16
 

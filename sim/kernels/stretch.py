@@ -23,7 +23,7 @@ def play_stretch(cache, me, world, until_ns):
         return at.DONE
     is_async, decodes, batch, context = settings[at.DEPTH] == 2, me[at.DECODES], me[at.BATCH], me[at.CONTEXT]
     now_ns, last_ns, free, gap_ns = me[at.NOW], me[at.LAST_END], me[at.FREE], 0
-    flat, per_token = step_ticks(world, 0, decodes, decodes), settings[at.CONTEXT_TICKS]
+    flat, per_token = step_ticks(world, 0, decodes, decodes), world.cost[4, decodes]
     phases, mask, keeps = settings[at.PHASES], settings[at.BLOCK_SIZE] - 1, settings[at.KEEPS_STEPS] or settings[at.TRACES]
     bin_, next_bin_ns, times = 0, 0, 0
     while now_ns < until_ns and not (is_async and last_ns > until_ns):
