@@ -277,12 +277,13 @@ def profiles_show(
 def profiles_validate(
     path: Annotated[Path, typer.Argument(help="A CSV of measured points, or the folder of a recorded run.")],
     json_out: Annotated[Path | None, typer.Option("--json", help="Write points and groups here.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw predicted over measured into this .svg or .png.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Simulate measured points and tell the error."""
     from experiments.validate import validate
 
-    validate(path, json_out, quiet)
+    validate(path, json_out, quiet, picture)
 
 
 def main() -> None:

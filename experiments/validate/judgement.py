@@ -9,12 +9,16 @@ from typing import Any
 from experiments.console import Console
 from experiments.errors import UserError
 from experiments.folder import write_json
+from experiments.validate.point import Setting
 from workloads.whole_file import written_whole
+
+PICTURES = (".svg", ".png")
+"""Endings of the files that a picture can be written to."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What points have in common whose errors are averaged."""
+    """What points have in common whose errors are averaged. derived: their figures were computed from other measured ones."""
 
     gpu: str
     model: str
@@ -23,13 +27,15 @@ class Group:
     software: str
     load_kind: str
     metric: str
+    derived: bool = False
 
 
 @dataclass(frozen=True)
 class Judged:
     """A figure and what became of it. predicted is None, and skipped says why, where it was not simulated.
 
-    measured: the median of `rows` repeats, which span spread_frac of it. is_capped: see `Prediction`.
+    measured: the median of `rows` repeats, which span spread_frac of it. is_capped: see `Prediction`. setting: None for a
+    recorded run, whose requests are all different.
     """
 
     id: str
@@ -41,6 +47,7 @@ class Judged:
     rows: int = 1
     spread_frac: float = 0.0
     is_capped: bool = False
+    setting: Setting | None = None
 
     @property
     def error_frac(self) -> float | None:
@@ -63,10 +70,13 @@ class Judged:
         }
 
 
-def judgement(judged: Sequence[Judged]) -> dict[str, Any]:
-    """{points, groups, skipped}: every figure, the errors of those simulated by group, and how many were skipped why."""
+def judgement(judged: Sequence[Judged], derived: Sequence[Judged] = ()) -> dict[str, Any]:
+    """{points, groups, skipped}: every figure, the errors of those simulated by group, and how many were skipped why.
+
+    derived: figures computed from others, which make groups of their own and are no points.
+    """
     groups: dict[Group, list[Judged]] = {}
-    for one in judged:
+    for one in (*judged, *derived):
         if one.error_frac is not None:
             groups.setdefault(one.group, []).append(one)
     reasons = Counter(one.skipped for one in judged if one.skipped is not None)
@@ -78,31 +88,35 @@ def judgement(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any], with_groups: bool = True) -> None:
-    """Print each figure simulated, then the groups, then what was skipped and why."""
+    """Print each figure simulated, then the groups and knees, then what was skipped and why."""
     simulated = [one for one in judged if one.skipped is None]
     if simulated:
         rows = [
-            [one.id, one.group.metric, f"{one.measured:.5g}", f"{one.predicted:.5g}", _percent(one.error_frac), one.grade]
+            [one.id, one.group.metric, f"{one.measured:.5g}", f"{one.predicted:.5g}", percent(one.error_frac), one.grade]
             for one in simulated
         ]
         console.table(["id", "metric", "measured", "predicted", "error", "grade"], rows)
         console.say()
     if with_groups and told["groups"]:
         _tell_groups(console, told["groups"])
+    if told.get("knee_groups"):
+        _tell_knees(console, told["knee_groups"])
     skipped = sum(entry["n"] for entry in told["skipped"])
     console.say(f"{len(simulated):,} simulated, {skipped:,} skipped{':' if skipped else ''}")
     if skipped:
         console.table(["skipped", "because"], [[entry["n"], entry["reason"]] for entry in told["skipped"]])
 
 
-def check_target(json_out: Path | None) -> None:
-    """UserError, before any work, for a place where no file can be written."""
-    if json_out is None:
+def check_target(target: Path | None, flag: str = "--json", endings: Sequence[str] = ()) -> None:
+    """UserError, before any work, for a place where no file can be written, or one without any of these endings."""
+    if target is None:
         return
-    if json_out.is_dir():
-        raise UserError(f"--json {json_out}: a folder; expected a file to write")
-    if not json_out.parent.is_dir():
-        raise UserError(f"--json {json_out}: there is no folder {json_out.parent}")
+    if endings and target.suffix.lower() not in endings:
+        raise UserError(f"{flag} {target}: expected a file that ends in {' or '.join(endings)}")
+    if target.is_dir():
+        raise UserError(f"{flag} {target}: a folder; expected a file to write")
+    if not target.parent.is_dir():
+        raise UserError(f"{flag} {target}: there is no folder {target.parent}")
 
 
 def write(told: dict[str, Any], json_out: Path | None) -> None:
@@ -116,47 +130,65 @@ def write(told: dict[str, Any], json_out: Path | None) -> None:
         raise UserError(f"--json {json_out}: {error.strerror}") from None
 
 
+def metric_of(group: dict[str, Any]) -> str:
+    """A group's metric as tables name it."""
+    return f"{group['metric']} (derived)" if group["derived"] else str(group["metric"])
+
+
+def percent(value: float | None, sign: str = "+") -> str:
+    """A share for a table, one decimal; `sign` "+" shows both signs."""
+    return "–" if value is None else f"{100 * value:{sign}.1f}%"
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """None of no values."""
+    return sum(values) / len(values) if values else None
+
+
+def errors_of(error_fracs: Sequence[float]) -> dict[str, Any]:
+    """{n, mape_frac, bias_frac}: mean of |error| and mean error, None of none."""
+    return {"n": len(error_fracs), "mape_frac": mean([abs(error) for error in error_fracs]), "bias_frac": mean(error_fracs)}
+
+
 def _tell_groups(console: Console, groups: Sequence[dict[str, Any]]) -> None:
-    names = [field.name for field in fields(Group)]
+    names = ["gpu", "model", "precision", "tp", "software", "load_kind"]
     rows = [
         [
             *("–" if g[name] is None else g[name] for name in names),
-            _count(g),
-            _percent(g["mape_frac"], ""),
-            _percent(g["bias_frac"]),
+            metric_of(g),
+            f"{g['n']}" + (f" (+{g['capped_n']} queueing)" if g["capped_n"] else ""),
+            percent(g["mape_frac"], ""),
+            percent(g["bias_frac"]),
         ]
         for g in groups
     ]
-    console.table([*names, "n", "MAPE", "bias"], rows)
+    console.table([*names, "metric", "n", "MAPE", "bias"], rows)
+    console.say()
+
+
+def _tell_knees(console: Console, groups: Sequence[dict[str, Any]]) -> None:
+    names = ["gpu", "model", "precision", "tp", "software", "n", "beyond_n"]
+    rows = [[*(g[name] for name in names), percent(g["mape_frac"], ""), percent(g["bias_frac"])] for g in groups]
+    console.table([*names[:-2], "knees", "beyond", "MAPE", "bias"], rows)
     console.say()
 
 
 def _plain(group: Group, judged: Sequence[Judged]) -> dict[str, Any]:
-    """A group's errors; those of points that queue for KV blocks or seats apart, as queueing magnifies any error."""
-    free = [one.error_frac for one in judged if one.error_frac is not None and not one.is_capped]
-    capped = [one.error_frac for one in judged if one.error_frac is not None and one.is_capped]
+    """A group's errors; those of points that queue for KV blocks or seats apart, as queueing magnifies any error.
+
+    spread_frac is the mean over the figures that were measured more than once, of which there are repeated_n.
+    """
+    errors = [(one.error_frac, one.is_capped) for one in judged if one.error_frac is not None]
+    spreads = [one.spread_frac for one in judged if one.rows > 1]
+    capped = errors_of([error for error, is_capped in errors if is_capped])
     return {
         **{field.name: getattr(group, field.name) for field in fields(Group)},
-        "n": len(free),
-        "mape_frac": _mean([abs(error) for error in free]),
-        "bias_frac": _mean(free),
-        "capped_n": len(capped),
-        "capped_mape_frac": _mean([abs(error) for error in capped]),
-        "capped_bias_frac": _mean(capped),
+        **errors_of([error for error, is_capped in errors if not is_capped]),
+        **{f"capped_{name}": value for name, value in capped.items()},
+        "repeated_n": len(spreads),
+        "spread_frac": mean(spreads),
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _order(group: Group) -> tuple[str, ...]:
     return tuple(str(getattr(group, field.name)).rjust(4) for field in fields(Group))
-
-
-def _count(group: dict[str, Any]) -> str:
-    return f"{group['n']}" + (f" (+{group['capped_n']} queueing)" if group["capped_n"] else "")
-
-
-def _percent(value: float | None, sign: str = "+") -> str:
-    return "–" if value is None else f"{100 * value:{sign}.1f}%"

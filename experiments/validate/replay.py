@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from experiments.console import Console
-from experiments.validate.judgement import Group, Judged, check_target, judgement, tell, write
+from experiments.validate.judgement import Group, Judged, check_target, judgement, percent, tell, write
 from experiments.validate.point import Setting
-from experiments.validate.prediction import LATENCIES, cluster_of, statistic_of
+from experiments.validate.prediction import LATENCIES, cluster_of, grade_of, statistic_of
 from experiments.validate.run_folder import BLOCK_TOKENS, LOOK, RunFolder, read_run
 from experiments.validate.shipped import refusal, target_of
-from hwprofiles import ProfileError, load_step_cost
+from hwprofiles import ProfileError
 from sim import ClusterError, Engine, simulate
 from sim.latency import is_done, latencies_s
 from workloads import SEGMENTS, Stream
@@ -20,8 +20,9 @@ from workloads.stream import NS_PER_S, new_rows
 
 STATISTICS = ("mean", "median", "p90", "p99")
 COUNTS = ("running", "waiting")
+KINDS = ("measured", "predicted")
 MOMENTS_SHOWN = 12
-"""Of running and waiting over time, on the screen; the JSON file has all."""
+"""Of load and memory over time, on the screen; the JSON file has all."""
 
 Figures = dict[str, float]
 
@@ -29,8 +30,9 @@ Figures = dict[str, float]
 def validate_run(folder: Path, json_out: Path | None = None, *, quiet: bool = False) -> dict[str, Any]:
     """Replay a recorded run, print the errors, write them to `json_out`, and return what was written.
 
-    Compared are mean, median, p90 and p99 of TTFT, TPOT and E2E, and the mean of requests running and waiting. Keys are
-    those of `validate_points`, with `over_time`: both counts at each moment. UserError with the mistakes of the files.
+    Compared are mean, median, p90 and p99 of TTFT, TPOT and E2E, the mean of requests running and waiting, and, where it is
+    recorded, of the share of KV blocks that they hold. Keys are points, groups and skipped as of `validate_points`, and
+    `over_time`: all three at each moment. UserError with the mistakes of the files.
     """
     check_target(json_out)
     run = read_run(folder)
@@ -44,7 +46,7 @@ def validate_run(folder: Path, json_out: Path | None = None, *, quiet: bool = Fa
     if not reason:
         try:
             figures, predicted = _replay(run, setting, looks["t_s"])
-            grade = load_step_cost(*target_of(setting)).grade
+            grade = grade_of(target_of(setting))
             judged = [replace(one, predicted=figures[one.group.metric], grade=grade) for one in judged]
         except (ClusterError, ProfileError) as error:
             reason = str(error).splitlines()[0]
@@ -74,11 +76,22 @@ def stream_of(run: RunFolder) -> Stream:
 
 
 def looks_at(at_s: np.ndarray, arrival_s: np.ndarray, scheduled_s: np.ndarray, last_s: np.ndarray) -> np.ndarray:
-    """LOOK rows: waiting until first scheduled, running until the last token, preempted or not."""
+    """LOOK rows: waiting until first scheduled, running until the last token, preempted or not; of KV nothing is known."""
     looks = np.zeros(len(at_s), LOOK)
+    looks["kv_frac"] = np.nan
     arrived, scheduled, left = (np.searchsorted(np.sort(times), at_s, "right") for times in (arrival_s, scheduled_s, last_s))
     looks["t_s"], looks["running"], looks["waiting"] = at_s, scheduled - left, arrived - scheduled
     return looks
+
+
+def kv_frac_at(at_s: np.ndarray, steps: np.ndarray, num_blocks: int) -> np.ndarray:
+    """The share of blocks held when the last step before each moment began; one block is the null block, which nobody holds.
+
+    It is 0 where no step is under way. steps: STEP rows of one instance.
+    """
+    last = np.searchsorted(steps["start_ns"], at_s * NS_PER_S, "right") - 1
+    is_under_way = (last >= 0) & (at_s * NS_PER_S <= (steps["start_ns"] + steps["duration_ns"])[last])
+    return np.where(is_under_way, steps["kv_blocks_used"][last] / max(num_blocks - 1, 1), 0.0)
 
 
 def _name(rows: np.ndarray, blocks: list[list[int]]) -> np.ndarray:
@@ -106,12 +119,14 @@ def _setting(run: RunFolder) -> Setting:
 def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures, np.ndarray]:
     """Predicted figures by metric, and LOOK rows at these times. ClusterError where a request is refused."""
     cluster = replace(cluster_of(target_of(setting)), engine=Engine(**run.served.engine))
-    records = simulate(stream_of(run), cluster, keep_steps=False).records
+    result = simulate(stream_of(run), cluster)
+    records = result.records
     if not is_done(records).all():
         raise ClusterError("some of its requests do not fit into the model's context or the KV blocks")
     latencies = latencies_s(records)
     times = [records[name] / 1e9 for name in ("arrival_ns", "scheduled_ns", "finish_ns")]
     looks = looks_at(at_s, *times)
+    looks["kv_frac"] = kv_frac_at(at_s, result.steps, result.kv_blocks)
     return _figures({name: latencies[key] for name, key in LATENCIES.items()}) | _means(looks), looks
 
 
@@ -134,7 +149,9 @@ def _figures(latencies: dict[str, np.ndarray]) -> Figures:
 
 
 def _means(looks: np.ndarray) -> Figures:
-    return {f"{name}_mean": float(looks[name].mean()) for name in COUNTS}
+    shares = looks["kv_frac"][~np.isnan(looks["kv_frac"])]
+    kv = {"kv_mean_frac": float(shares.mean())} if len(shares) else {}
+    return {f"{name}_mean": float(looks[name].mean()) for name in COUNTS} | kv
 
 
 def _measured_looks(requests: np.ndarray) -> np.ndarray:
@@ -144,21 +161,32 @@ def _measured_looks(requests: np.ndarray) -> np.ndarray:
 
 
 def _tell_over_time(console: Console, moments: list[dict[str, Any]]) -> None:
-    """Print both counts at some moments, the last one among them."""
+    """Print the counts, and the KV share where it was recorded, at some moments, the last one among them."""
     every = max(len(moments) // MOMENTS_SHOWN, 1)
     shown = moments[::-1][::every][::-1]
     console.say()
-    columns = [f"{name}_{kind}" for name in COUNTS for kind in ("measured", "predicted")]
-    console.table(["t_s", *columns], [[f"{moment['t_s']:g}", *(moment[name] for name in columns)] for moment in shown])
+    columns = [f"{name}_{kind}" for name in COUNTS for kind in KINDS]
+    shares = [f"kv_frac_{kind}" for kind in KINDS] if any(moment["kv_frac_measured"] is not None for moment in moments) else []
+    rows = [
+        [f"{moment['t_s']:g}", *(moment[name] for name in columns), *(percent(moment[name], "") for name in shares)]
+        for moment in shown
+    ]
+    console.table(["t_s", *columns, *shares], rows)
 
 
 def _over_time(measured: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """Both counts at each moment; the predicted ones are None where nothing was simulated."""
+    """Counts and KV share at each moment; the predicted ones are None where nothing was simulated."""
     return [
         {
             "t_s": float(look["t_s"]),
             **{f"{name}_measured": int(look[name]) for name in COUNTS},
             **{f"{name}_predicted": int(predicted[name][i]) if len(predicted) else None for name in COUNTS},
+            "kv_frac_measured": _known(look["kv_frac"]),
+            "kv_frac_predicted": _known(predicted["kv_frac"][i]) if len(predicted) else None,
         }
         for i, look in enumerate(measured)
     ]
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

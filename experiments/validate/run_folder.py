@@ -1,7 +1,7 @@
 """A run folder: what a real server did, request by request, with its engine's settings.
 
 `meta.json` says GPU, model and settings; `requests.csv` when each request arrived, was scheduled and got its tokens;
-`timeseries.csv`, where there is one, how many requests ran and waited at each second.
+`timeseries.csv`, where there is one, how many requests ran and waited at each second, and the share of KV blocks they held.
 """
 
 import json
@@ -25,11 +25,12 @@ TIMES = ("arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s"
 REQUEST = np.dtype([("request_id", "i8"), ("input_tokens", "i4"), ("output_tokens", "i4"), *((name, "f8") for name in TIMES)])
 """One row per request of the run; seconds from its first arrival."""
 
-LOOK = np.dtype([("t_s", "f8"), ("running", "i8"), ("waiting", "i8")])
-"""One row per moment at which the server was looked at."""
+LOOK = np.dtype([("t_s", "f8"), ("running", "i8"), ("waiting", "i8"), ("kv_frac", "f8")])
+"""One row per moment at which the server was looked at. kv_frac: of all blocks but the null block those that a request holds,
+so that cached blocks of nobody are free (vLLM's `BlockPool.get_usage`); nan where it is not recorded."""
 
 _MOST_META_BYTES = 1 << 20
-_UNUSED = ("prompt_throughput", "gen_throughput", "kv_cache_pct")
+_UNUSED = ("prompt_throughput", "gen_throughput")
 _SETTINGS = {"max_num_seqs": 65_536, "max_num_batched_tokens": 1 << 20, "max_model_len": MAX_TOKENS, "block_size": 4096}
 
 
@@ -132,14 +133,18 @@ def _block_ids(row: Row) -> list[int] | None:
 def _read_looks(path: Path) -> np.ndarray:
     mistakes, last_s = Mistakes(path), -1.0
     found: list[tuple[float | None, ...]] = []
-    for row in read_rows(mistakes, ("t", "running", "waiting"), _UNUSED):
-        t_s = row.number("t", 0.0, LONGEST_S)
-        found.append((t_s, row.whole("running", 0, 2**31), row.whole("waiting", 0, 2**31)))
+    for row in read_rows(mistakes, ("t", "running", "waiting"), (*_UNUSED, "kv_cache_pct")):
+        t_s, kv_pct = row.number("t", 0.0, LONGEST_S), row.number("kv_cache_pct", 0.0, 100.0, False)
+        kv_frac = np.nan if kv_pct is None else kv_pct / 100.0
+        found.append((t_s, row.whole("running", 0, 2**31), row.whole("waiting", 0, 2**31), kv_frac))
         if t_s is not None and t_s <= last_s:
             row.wrong("t", f"a time after that of the line before, {last_s:g}")
         last_s = last_s if t_s is None else t_s
     mistakes.raise_any()
-    return np.array(found, LOOK)
+    looks = np.array(found, LOOK)
+    if not np.nan_to_num(looks["kv_frac"]).any():
+        looks["kv_frac"] = np.nan  # recorders that do not find the figure write 0 for all of a run
+    return looks
 
 
 def _read_meta(path: Path) -> Served:

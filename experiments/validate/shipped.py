@@ -1,6 +1,7 @@
 """What of a setting can be simulated: the GPU, model and table that stand for it, or the reason why none does."""
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -48,10 +49,15 @@ def target_of(setting: Setting) -> Target:
     return Target(gpu, model, _precision_of(setting.precision), setting.tp)
 
 
+def as_shipped(setting: Setting) -> Setting:
+    """The setting under the names of its target: equal for settings that are simulated alike."""
+    return replace(setting, **{"software": "", **target_of(setting)._asdict()})
+
+
 def gpu_of(name: str) -> str | None:
     """The shipped GPU of that name, letter case and signs aside; one name may go on where the other ends between words.
 
-    So H100-SXM-80GB is h100, and RTXPRO6000 would be rtx_pro_6000_server, but H20 is not h200.
+    So NVIDIA H100-SXM-80GB is h100, and RTXPRO6000 would be rtx_pro_6000_server, but H20 is not h200.
     """
     beginnings = _beginnings(name)
     known = {gpu: _beginnings(gpu) for gpu in known_gpus()}
@@ -111,7 +117,8 @@ def _precision_of(name: str) -> str:
 
 def _beginnings(name: str) -> list[str]:
     """A name without signs, then without its last word, and so on: h10080gb, h100."""
-    words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+", name) if word]
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+    words = words[1:] if words[:1] in (["nvidia"], ["amd"]) else words
     return ["".join(words[:count]) for count in range(len(words), 0, -1)]
 
 
