@@ -59,6 +59,12 @@ def _policy(name: str) -> str:
     return known("policy", name, POLICIES)
 
 
+def _kv_cache_dtype(name: str) -> str:
+    from hwprofiles.memory import KV_CACHE_BYTES
+
+    return known("kv_cache_dtype", name, KV_CACHE_BYTES)
+
+
 def _replications(value: Any) -> Any:
     if value != "auto" and not (type(value) is int and 1 <= value <= 100):
         raise ValueError('expected "auto" or a whole number from 1 to 100')
@@ -87,6 +93,7 @@ class EngineTable(Table):
     block_size: Annotated[int, Field(ge=1, le=4096)] = 16
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.92
     num_gpu_blocks_override: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
+    kv_cache_dtype: Annotated[str, AfterValidator(_kv_cache_dtype)] = "auto"
     enable_prefix_caching: bool = True
     async_scheduling: bool = True
     policy: Annotated[str, AfterValidator(_policy)] = "fcfs"

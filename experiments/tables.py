@@ -84,7 +84,8 @@ def requests_frame(records: np.ndarray, slo: Slo | None) -> "pd.DataFrame":
     for name in ("input_tokens", "output_tokens", "max_tokens", "cached_tokens", "instance_id"):
         frame[name] = records[name]
     frame["queue_s"] = latencies["queue"]
-    frame["encode_s"] = frame["transfer_s"] = frame["api_s"] = 0.0  # stages that these runs do not have
+    frame["encode_s"] = frame["transfer_s"] = 0.0  # stages that these runs do not have
+    frame["api_s"] = records["api_ns"] / 1e9
     frame["prefill_s"] = (records["first_token_ns"] - records["scheduled_ns"]) / 1e9
     frame["decode_s"] = (records["finish_ns"] - records["first_token_ns"]) / 1e9
     for name in ("ttft", "tpot", "ntpot", "e2el"):

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprofiles import Gpu, Model, kv_blocks, load_gpu, load_model, load_step_cost
+from hwprofiles import Gpu, Model, Software, kv_blocks, load_gpu, load_model, load_software, load_step_cost
+from hwprofiles.memory import KV_CACHE_BYTES
+from hwprofiles.software import DEFAULT as DEFAULT_SOFTWARE
 from sim.choice import Choice, Wanted, choose_engine
 from sim.engine import ClusterError, Engine, FullEngine, unknown
 from sim.metrics import Result
@@ -43,7 +45,8 @@ class Cluster:
 
     gpu, model: names of data sheets in hwprofiles. tp: GPUs of one instance (tensor parallel). router: a name of
     `sim.router.ROUTERS`, or an object with `choose(head, views)`. step_cost: an object with `step_ns`, in place of the
-    measured table of (gpu, model, precision, tp); the engine must then name seats, budget, context and KV blocks.
+    measured table of (gpu, model, precision, tp); the engine must then name seats, budget, context and KV blocks, and
+    no API server adds time. software: the engine's era, a name of `hwprofiles.load_software`.
     """
 
     gpu: str | None = None
@@ -54,6 +57,7 @@ class Cluster:
     router: str | Router = "power_of_two"
     engine: Engine = field(default_factory=Engine)
     step_cost: StepCost | None = None
+    software: str = DEFAULT_SOFTWARE
 
     def plan(self) -> Plan:
         """Look everything up and check it. ClusterError or ProfileError where something is unknown or does not fit."""
@@ -65,11 +69,13 @@ class Cluster:
             ("router", self.router, ROUTERS),
             ("scheduler", engine.scheduler, SCHEDULERS),
             ("policy", engine.policy, POLICIES),
+            ("kv_cache_dtype", engine.kv_cache_dtype, KV_CACHE_BYTES),
         )
         for what, name, known in names:
             if isinstance(name, str) and name not in known:
                 raise unknown(what, name, known)
-        return self._plan_custom() if self.step_cost is not None else self._plan_measured()
+        software = load_software(self.software)
+        return self._plan_custom() if self.step_cost is not None else self._plan_measured(software)
 
     def _plan_custom(self) -> Plan:
         engine = self.engine
@@ -83,7 +89,7 @@ class Cluster:
         assert self.step_cost is not None and engine.num_gpu_blocks_override is not None
         return Plan(FullEngine.of(engine), self.step_cost, engine.num_gpu_blocks_override)
 
-    def _plan_measured(self) -> Plan:
+    def _plan_measured(self, software: Software) -> Plan:
         if self.gpu is None or self.model is None:
             raise ClusterError("a cluster needs gpu and model, or a step_cost of its own")
         gpu, model = load_gpu(self.gpu), load_model(self.model)
@@ -98,10 +104,11 @@ class Cluster:
             gpu_memory_utilization=engine.gpu_memory_utilization,
             max_num_batched_tokens=engine.max_num_batched_tokens,
             max_num_seqs=engine.max_num_seqs,
+            kv_cache_dtype=engine.kv_cache_dtype,
         )
         cost = load_step_cost(gpu, model, self.precision, self.tp)
         table = cost.table(engine.max_num_batched_tokens, engine.max_num_seqs, engine.max_model_len, blocks * engine.block_size)
-        return Plan(engine, table, blocks)
+        return Plan(engine, table, blocks, round(software.api_ms * 1e6))
 
 
 def _with_defaults(engine: Engine, gpu: Gpu, model: Model) -> FullEngine:
@@ -160,7 +167,7 @@ def simulate(
         tally,
         tables.gaps,
         tables.step_count,
-        duration_s or max(run.env.now_ns, 1) / 1e9,  # a closed loop that ends with its requests says no duration
+        duration_s or max(run.env.now_ns + plan.api_ns, 1) / 1e9,  # a closed loop that ends with its last answer says none
         cluster.instances,
         cluster.tp,
         plan.num_blocks,
@@ -169,6 +176,7 @@ def simulate(
         kept.array() if kept else None,
         choice,
         tables.paths or {choice.engine: tables.step_count},
+        plan.api_ns,
     )
 
 

@@ -1,7 +1,8 @@
 """The latencies of requests in whole nanoseconds, as functions of their RECORD rows.
 
 The metrics are those of docs/glossary.md: ttft, tpot, itl (of a request: its worst gap), ntpot, e2el, queue. TPOT and
-NTPOT are quotients and rounded once, to the nearest nanosecond, halves up.
+NTPOT are quotients and rounded once, to the nearest nanosecond, halves up. What the API server adds stands once in TTFT
+and once in E2E, and so in NTPOT; queue, TPOT and gaps are the engine's.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,16 +27,16 @@ def is_done(records: np.ndarray) -> np.ndarray:
 
 def latencies_ns(served: np.ndarray) -> dict[str, np.ndarray]:
     """int64 nanoseconds per request, for RECORD rows of served requests; NO_GAP where a metric is not defined."""
-    names = ("arrival_ns", "scheduled_ns", "first_token_ns", "finish_ns")
-    arrival, scheduled, first, last = (np.ascontiguousarray(served[name]) for name in names)
+    names = ("arrival_ns", "scheduled_ns", "first_token_ns", "finish_ns", "api_ns")
+    arrival, scheduled, first, last, api = (np.ascontiguousarray(served[name]) for name in names)
     tokens = np.maximum(served["output_tokens"].astype("i8"), 1)
-    e2el = last - arrival
+    e2el = last - arrival + api
     tpot = _rounded(last - first, np.maximum(tokens - 1, 1))
     itl = served["itl_max_ns"].copy()
     if (one := tokens == 1).any():
         tpot[one] = itl[one] = NO_GAP
     return {
-        "ttft": first - arrival,
+        "ttft": first - arrival + api,
         "tpot": tpot,
         "itl": itl,
         "ntpot": _rounded(e2el, tokens),

@@ -37,6 +37,7 @@ class Result:
     rows: np.ndarray | None = None  # RECORD rows in order of leaving, None where they were not kept
     choice: Choice = REFERENCE  # which engine played it, and why; results do not depend on it
     paths: Mapping[str, int] = field(default_factory=dict)  # iterations on each path of that engine
+    api_ns: int = 0  # what the API server added to each request; in every TTFT and E2E
 
     @property
     def records(self) -> np.ndarray:
@@ -71,6 +72,7 @@ def summary(result: Result, slo: Slo | None = None) -> dict[str, Any]:
         "gpu_hours": result.instances * result.gpus_per_instance * window_s / 3600.0,
         "kv_blocks": result.kv_blocks,
         "steps": result.step_count,
+        "api_s": result.api_ns / 1e9,
         "input_tokens": sums["input_tokens"],
         "cached_tokens": sums["cached_tokens"],
         "output_tokens": served["output_tokens"],

@@ -20,11 +20,15 @@ class StepCost(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance."""
+    """A cluster looked up: the engine with every default filled in, the price of a step, KV blocks of an instance.
+
+    api_ns: what the API server adds to each request, once: to its first token and to its end.
+    """
 
     engine: FullEngine
     step_cost: StepCost
     num_blocks: int
+    api_ns: int = 0
 
 
 @dataclass(frozen=True)

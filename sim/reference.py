@@ -76,7 +76,7 @@ class ReferenceRun:
                 self.env.run()
                 attempts = attempts - 1 if self.tables.step_count == steps else attempts
             for request in [*instance.scheduler.running, *instance.scheduler.waiting]:
-                self.tables.request_left(request.record(self.env.now_ns, FAILED))
+                self._leave(request, self.env.now_ns, FAILED)
 
     def _arrivals(self, windows: Iterable[np.ndarray], watch: Watch | None) -> Generator[simpy.Event, None, None]:
         env, looks = self.env, Looks(watch)
@@ -93,7 +93,7 @@ class ReferenceRun:
         """A request arrives: to an instance, or away with it."""
         engine = self.plan.engine
         if reject_reason := self._reject_reason(row):
-            self.tables.request_left(Request(row, engine.max_model_len).record(row[0], REJECTED, reject_reason))
+            self._leave(Request(row, engine.max_model_len), row[0], REJECTED, reject_reason)
             return
         head: RequestHead = head_of(row, self.seed)
         index = checked_choice(self.router, head, self.views)
@@ -110,13 +110,16 @@ class ReferenceRun:
 
     def _finish(self, request: Request) -> None:
         now = self.env.now_ns
-        self.tables.request_left(request.record(now, request.end_reason(self.plan.engine.max_model_len)))
+        self._leave(request, now, request.end_reason(self.plan.engine.max_model_len))
         if self.follow is None:
             return
-        row = self.follow(now, request.request_id)
+        row = self.follow(now + self.plan.api_ns, request.request_id)  # when its client has the answer
         if row is not None:
             heapq.heappush(self.due, row.tolist())
             Moment(self.env, int(row["arrival_ns"]) - now, ARRIVALS).callbacks.append(self._route_due)
+
+    def _leave(self, request: Request, finish_ns: int, reason: int, reject_reason: int = NOT_REJECTED) -> None:
+        self.tables.request_left(request.record(finish_ns, reason, reject_reason, api_ns=self.plan.api_ns))
 
     def _route_due(self, _: simpy.Event) -> None:
         while self.due and self.due[0][0] <= self.env.now_ns:

@@ -25,6 +25,7 @@ RECORD = np.dtype(
         ("scheduled_ns", "i8"),  # start of the first iteration that computed some of it
         ("first_token_ns", "i8"),
         ("finish_ns", "i8"),
+        ("api_ns", "i8"),  # what the API server adds to its first token and to its end, as its client sees them
         ("cached_tokens", "i4"),  # prompt tokens found in the prefix cache when first scheduled
         ("preemptions", "i4"),
         ("itl_max_ns", "i8"),  # worst gap between two of its tokens; -1 for a one-token answer
@@ -32,7 +33,7 @@ RECORD = np.dtype(
         ("reject_reason", "i1"),  # index into REJECT_REASONS
     ]
 )
-"""One row per request that left: finished, rejected or cut."""
+"""One row per request that left: finished, rejected or cut. Times but `api_ns` are the engine's, before that is added."""
 
 STEP = np.dtype(
     [
@@ -140,8 +141,8 @@ class Request:
         self.scheduled_ns = self.first_token_ns = self.last_token_ns = self.itl_max_ns = -1
         self.preemptions = 0
 
-    def record(self, finish_ns: int, reason: int, reject_reason: int = NOT_REJECTED) -> tuple:
-        """Its RECORD row."""
+    def record(self, finish_ns: int, reason: int, reject_reason: int = NOT_REJECTED, *, api_ns: int = 0) -> tuple:
+        """Its RECORD row; `api_ns` is the plan's."""
         arrival_ns, request_id, client_id, session_id, turn, model, input_tokens, _, max_tokens, priority = self.row[:10]
         return (
             arrival_ns,
@@ -158,6 +159,7 @@ class Request:
             self.scheduled_ns,
             self.first_token_ns,
             finish_ns,
+            api_ns,
             max(self.cached_tokens, 0),
             self.preemptions,
             self.itl_max_ns,

@@ -22,7 +22,7 @@ class Source(Protocol):
         ...
 
     def follow(self, finish_ns: int, request_id: int) -> np.ndarray | None:
-        """The STREAM row that follows, not before `finish_ns`; None where nothing does."""
+        """The STREAM row that follows, not before `finish_ns`, when the client has its answer; None where nothing does."""
         ...
 
 

@@ -193,6 +193,7 @@ def _settings(plan: Plan, wish: Wish) -> np.ndarray:
         at.ROUTER: wish.router,
         at.KEEPS_STEPS: wish.keep_steps,
         at.TRACES: wish.keep_traces,
+        at.API: plan.api_ns,
     }
     settings[list(values)] = list(values.values())
     settings[at.SEED_BITS] = np.array([mix64(wish.seed)], np.uint64).view(np.int64)[0]

@@ -1,6 +1,6 @@
 """Small random scenarios for the laws: tiny budgets, few seats and blocks, bursts and exact ties, where mistakes show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -84,13 +84,23 @@ PLAIN_ENGINE = PLAIN | {
 }
 
 
+@dataclass(frozen=True)
+class ServedCluster(Cluster):
+    """A cluster with a step cost of its own behind an API server, which such a cluster has not got by itself."""
+
+    api_ns: int = 0
+
+    def plan(self):
+        return replace(super().plan(), api_ns=self.api_ns)
+
+
 @st.composite
 def small_clusters(draw, most_instances=3, **fixed):
     """A cluster of such engines."""
     cost = AffineCost(1_000_000, draw(st.sampled_from([0, 1_000_000])), draw(st.sampled_from([0, 1000])))
     router = draw(st.sampled_from(["round_robin", "random", "power_of_two", "shortest_queue"]))
     instances = draw(st.integers(1, most_instances))
-    return Cluster(step_cost=cost, instances=instances, router=router, engine=draw(small_engines(**fixed)))
+    return ServedCluster(step_cost=cost, instances=instances, router=router, engine=draw(small_engines(**fixed)))
 
 
 SHARED_TEXT = 40

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import sim.cluster
-from sim import Cluster, Engine, simulate
+from sim import Engine, simulate
 from sim.choice import Choice, Kernels
-from tests.cases import AffineCost, rows
+from tests.cases import AffineCost, ServedCluster, rows
 from workloads.jit import can_compile
 from workloads.stream import ITEMS, SEGMENTS, Stream, out_segment
 
@@ -71,8 +71,8 @@ def tiny_case(seed, *, shares=False, shows=False):
     any_switch = shares or shows or rnd.random() < 0.3
     cost = AffineCost(rnd.choice([1_000_000, 500_000, 1]), rnd.choice([0, 1_000_000, 7]), rnd.choice([0, 1000]))
     engine = _tiny_engine(rnd, any_switch, shows)
-    cluster = Cluster(step_cost=cost, instances=rnd.randint(1, 4), router=rnd.choice(ROUTERS), engine=engine)
-    return _tiny_stream(rnd, shares, shows), cluster
+    cluster = ServedCluster(step_cost=cost, instances=rnd.randint(1, 4), router=rnd.choice(ROUTERS), engine=engine)
+    return _tiny_stream(rnd, shares, shows), replace(cluster, api_ns=rnd.choice([0, 4_400_000]))
 
 
 def _tiny_engine(rnd, any_switch, shows):

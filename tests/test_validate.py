@@ -510,6 +510,12 @@ def test_a_kv_share_beyond_all_blocks_is_a_mistake(tmp_path):
         read_run(recorded(tmp_path / "run", looks="t,running,waiting,kv_cache_pct\n0.5,3,1,101\n"))
 
 
+@pytest.mark.parametrize(("recorded_as", "played"), [("fp8", "fp8"), (None, "auto")])
+def test_the_type_of_the_kv_cache_of_a_run_is_the_one_recorded(tmp_path, recorded_as, played):
+    run = read_run(recorded(tmp_path / "run", meta=META | {"engine_kwargs": {"kv_cache_dtype": recorded_as}}))
+    assert Engine(**run.served.engine).kv_cache_dtype == played
+
+
 def test_the_engine_of_a_run_is_the_one_recorded(tmp_path):
     one_seat = META | {"engine_kwargs": {"max_num_seqs": 1, "max_num_batched_tokens": 2048, "dtype": "bfloat16"}}
     free, narrow = (
@@ -594,6 +600,8 @@ def test_a_damaged_run_is_read_or_refused_in_sentences(tmp_path_factory, sound_r
         (META | {"engine_kwargs": {"max_num_seqs": -1}}, "max_num_seqs = '-1': expected a whole number"),
         (META | {"engine_kwargs": {"max_num_seqs": True}}, "max_num_seqs = 'True'"),
         (META | {"engine_kwargs": {"gpu_memory_utilization": float("nan")}}, "gpu_memory_utilization = 'nan'"),
+        (META | {"engine_kwargs": {"kv_cache_dtype": "fp6"}}, "kv_cache_dtype = 'fp6': .*; did you mean 'fp8'"),
+        (META | {"engine_kwargs": {"kv_cache_dtype": ["fp8"]}}, "kv_cache_dtype = .*: expected auto, bfloat16, fp8"),
         (META | {"engine_kwargs": 3}, "engine_kwargs = '3': expected a table"),
     ],
 )

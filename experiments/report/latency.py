@@ -16,6 +16,7 @@ from sim.distribution import percentile
 from sim.metrics import STATISTICS
 
 _NO_ROWS = "This folder holds no table of requests: rows were not kept (--no-rows), so no distribution is drawn."
+_API = "TTFT and E2E are what a client sees: each contains {} of the API server."
 _MEANINGS = {"ttft": "time to first token", "tpot": "time per output token", "e2el": "arrival to last token"}
 
 
@@ -86,7 +87,8 @@ def _of_summary(summary: Summary) -> Html:
             rows.append([name, *(lost if value is None else seconds(value) for value in values)])
     text = f"∞: {count(summary.unserved, 'request')} not served, which count as infinitely late."
     note = tag("p", text, class_="note") if summary.unserved else None
-    return join([table(["", *STATISTICS], rows, "Latency of the run"), note])
+    api = tag("p", _API.format(seconds(summary.api_s)), class_="note") if summary.api_s else None
+    return join([table(["", *STATISTICS], rows, "Latency of the run"), note, api])
 
 
 def _of_plans(plans: Sequence[Plan]) -> Html:

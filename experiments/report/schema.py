@@ -57,6 +57,7 @@ class Summary(_Row):
     gpu_hours: Number = None
     kv_blocks: Count = 0
     preemptions: Count = 0
+    api_s: Number = None
     slo: str | None = None
     slo_holds: bool | None = None
     slo_terms: tuple[TermRow, ...] = Field((), max_length=64)

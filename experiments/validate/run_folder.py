@@ -16,6 +16,8 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.validate.rows import Mistakes, Row, read_rows
+from hwprofiles.memory import KV_CACHE_BYTES
+from hwprofiles.records import did_you_mean
 from workloads.stream import LONGEST_S, MAX_SEGMENT_ID, MAX_TOKENS
 
 BLOCK_TOKENS = 16
@@ -45,7 +47,7 @@ class Served:
     software: str
     instances: int
     has_expert_parallel: bool
-    engine: dict[str, int | float | bool]
+    engine: dict[str, int | float | bool | str]
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,9 @@ def _read_meta(path: Path) -> Served:
     return served
 
 
-def _engine(settings: dict[str, Any], mistakes: list[str]) -> dict[str, int | float | bool]:
+def _engine(settings: dict[str, Any], mistakes: list[str]) -> dict[str, int | float | bool | str]:
     """The settings that are given and that the simulated engine has, under the same names."""
-    found: dict[str, int | float | bool] = {}
+    found: dict[str, int | float | bool | str] = {}
     for name, most in _SETTINGS.items():
         value = _whole(settings, name, most, mistakes)
         if value is not None:
@@ -186,6 +188,12 @@ def _engine(settings: dict[str, Any], mistakes: list[str]) -> dict[str, int | fl
         mistakes.append(f"gpu_memory_utilization = {str(share)[:40]!r}: expected a share above 0 and at most 1")
     elif share is not None:
         found["gpu_memory_utilization"] = float(share)
+    kv_type = settings.get("kv_cache_dtype")
+    if kv_type is not None and kv_type not in tuple(KV_CACHE_BYTES):
+        hint = did_you_mean(str(kv_type)[:40], KV_CACHE_BYTES)
+        mistakes.append(f"kv_cache_dtype = {str(kv_type)[:40]!r}: expected {', '.join(KV_CACHE_BYTES)}, or null{hint}")
+    elif kv_type is not None:
+        found["kv_cache_dtype"] = kv_type
     return found
 
 

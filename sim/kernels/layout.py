@@ -81,6 +81,7 @@ FREE_QUEUE = 33
 FREE_QUEUE_SIZE = 34
 ANSWERS = 35
 ANSWERS_SIZE = 36
+API = 37  # time that the API server adds to a request
 SETTINGS = 40
 
 WHEEL_SIZE = 1024

@@ -77,6 +77,7 @@ def begin_life(world, slot, row):
     life["scheduled_ns"] = at.NONE
     life["first_token_ns"] = at.NONE
     life["finish_ns"] = at.NONE
+    life["api_ns"] = world.settings[at.API]
     life["cached_tokens"] = 0
     life["preemptions"] = 0
     life["itl_max_ns"] = at.NONE
