@@ -60,9 +60,9 @@ def _policy(name: str) -> str:
 
 
 def _kv_cache_dtype(name: str) -> str:
-    from hwprofiles.memory import KV_CACHE_BYTES
+    from hwprofiles.memory import KV_CACHE_PRECISION
 
-    return known("kv_cache_dtype", name, KV_CACHE_BYTES)
+    return known("kv_cache_dtype", name, KV_CACHE_PRECISION)
 
 
 def _replications(value: Any) -> Any:

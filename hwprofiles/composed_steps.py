@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hwprofiles import fit
-from hwprofiles.composition import Composition, KernelTables
+from hwprofiles.composition import Composition
 from hwprofiles.costmodel import FittedRange
 from hwprofiles.datasheet import Gpu, Model, ProfileError, known_models, load_model
-from hwprofiles.memory import weight_bytes
+from hwprofiles.fit import fits, source_of
+from hwprofiles.fit_error import judged_steps
+from hwprofiles.kernel_tables import KernelTables
 
 DEGREES = (1, 2, 4, 8)
 """Tensor parallelism of the steps."""
@@ -47,38 +48,39 @@ class Steps:
         return self.model.hidden, self.model.heads, self.model.kv_heads, self.model.head_size
 
 
-def steps_of(composition: Composition, precision: str = "bf16", kv: str = "bf16") -> Steps:
-    """The steps that errors of step-cost tables are measured on, composed; KeyError where no such heads were measured."""
-    rows = list(fit.judged_steps(composition))
+def steps_of(composition: Composition, kv: str = "bf16") -> Steps:
+    """The steps that errors of step-cost tables are measured on, composed."""
+    rows = list(judged_steps(composition, kv))
     tokens_ms, head_ms = cache(composition.tokens_ms), cache(composition.head_ms)  # many steps have the same number
     parts_ms = [
         (
             tokens_ms(prompts * length + decodes),
             head_ms(prompts + decodes),
-            composition.prompt_attention_ms(prompts, length),
-            composition.decode_attention_ms(decodes, context),
+            composition.prompt_attention_ms(prompts, length, kv),
+            composition.decode_attention_ms(decodes, context, kv),
         )
         for prompts, length, decodes, context in rows
     ]
     prompts, lengths, decodes, contexts = np.array(rows, dtype=float).T
+    precision = composition.tables.precision
     return Steps(composition.model, composition.tp, precision, kv, prompts, lengths, decodes, contexts, np.array(parts_ms))
 
 
-def gpu_steps(folder: Path, gpu: Gpu, precision: str = "bf16") -> tuple[list[Steps], str]:
-    """Steps of every shipped model, at every degree that has room and that the kernel tables cover, and their source."""
-    tables = KernelTables.read(folder / gpu.calibration, precision)
-    found = []
-    for model in map(load_model, known_models()):
-        for tp in DEGREES:
-            has_room = weight_bytes(model, precision, tp) < gpu.reported_memory_gib * 2**30
-            if tp in model.valid_tp(gpu.gpus_per_node) and has_room:
-                try:
-                    found.append(steps_of(Composition(tables, gpu, model, tp), precision))
-                except KeyError:  # heads that no attention was measured for
-                    continue
+def gpu_steps(folder: Path, gpu: Gpu) -> tuple[list[Steps], str]:
+    """Steps of every shipped model, at every precision and degree that has room and that the tables cover, and their source."""
+    found: list[Steps] = []
+    source = ""
+    for precision in gpu.peak_tflops:
+        tables = KernelTables.read(folder / gpu.calibration, precision)
+        source = source or source_of(folder, gpu, tables)
+        for model in map(load_model, known_models()):
+            for tp in DEGREES:
+                if fits(gpu, model, precision, tp) and (tp == 1 or tp in tables.allreduce):
+                    composition = Composition(tables, gpu, model, tp)
+                    found += [steps_of(composition, kv) for kv in tables.decodes]
     if not found:
         raise ProfileError(f"{folder}: the kernel tables of {gpu.id} cover no model")
-    return found, fit._source(folder, gpu, tables)
+    return found, source
 
 
 def largest(steps: Sequence[Steps]) -> FittedRange:

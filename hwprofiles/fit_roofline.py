@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwprofiles import fit
 from hwprofiles.composed_steps import Family, Steps, gpu_steps, in_words, largest
 from hwprofiles.composition import (
     ELEMENTWISE_BANDWIDTH_FRAC,
@@ -26,6 +25,7 @@ from hwprofiles.composition import (
     ELEMENTWISE_LAUNCH_MS,
 )
 from hwprofiles.datasheet import Gpu, ProfileError, known_gpus, load_gpu
+from hwprofiles.fit import LICENCE
 from hwprofiles.kernel_roofs import AllReduce, Attention, Elementwise, Gemm
 from hwprofiles.roofline import FOLDER, HEAD_PRECISION, ModelError, ModelRoofline, Roofline, RooflineError
 
@@ -88,7 +88,7 @@ def fit_constants(gpu: Gpu, steps: Sequence[Steps], source: str) -> Roofline:
     roofline = Roofline(
         gpu=gpu.id,
         source=source,
-        licence=fit.LICENCE,
+        licence=LICENCE,
         command=COMMAND,
         measured_on=in_words(steps),
         fitted=largest(steps),

@@ -8,6 +8,7 @@ from hwprofiles.bounds import broken_bounds
 from hwprofiles.costmodel import StepCost
 from hwprofiles.datasheet import Gpu, Model, load_gpu, load_model
 from hwprofiles.records import ProfileError, load_record, parse_record, profile_names
+from hwprofiles.roofline import known_rooflines, roofline_step_cost
 
 FOLDER = "measured"
 
@@ -27,17 +28,19 @@ class ProfileRow:
 def load_step_cost(
     gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1, folder: Path | None = None
 ) -> StepCost:
-    """The step cost of a combination: from `folder`, if it has one, else the shipped table.
+    """The step cost of a combination: from `folder`, if it has one, else the shipped table, else the GPU's roofline.
 
-    ProfileError with the nearest combination, and all there are, where there is none; and for a table that is faster than
-    the data sheet allows.
+    A model of the user's own is priced by the roofline, whatever its name is. ProfileError where there is none, with the
+    nearest combination; and for a table that is faster than the data sheet allows.
     """
     gpu, model = load_gpu(gpu), load_model(model)
     name = profile_name(gpu.id, model.id, precision, tp)
     if folder is not None and (path := folder / f"{name}.json").is_file():
         cost = replace(_named(parse_record(StepCost, path.read_bytes(), str(path)), name, str(path)), grade="user")
-    elif name in profile_names(FOLDER, ".json"):
+    elif name in profile_names(FOLDER, ".json") and model == load_model(model.id):
         cost = _load(name)
+    elif gpu.id in known_rooflines():
+        cost = roofline_step_cost(gpu, model, precision, tp)
     else:
         raise ProfileError(_nearest(gpu.id, model.id, precision, tp))
     if broken := list(broken_bounds(cost, gpu, model)):

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hwprofiles.costmodel import Coefficients, FitError, FittedRange, StepCost
+from hwprofiles.costmodel import AttentionCost, FitError, FittedRange, StepCost
 from hwprofiles.datasheet import Gpu, Model, load_gpu, load_model
 from hwprofiles.kernel_roofs import AllReduce, Attention, Elementwise, Gemm, Heads, wrong_shares
 from hwprofiles.memory import PRECISION_BYTES, WIDE_BYTES
 from hwprofiles.records import ProfileError, did_you_mean, load_record, profile_names
-from hwprofiles.software import DEFAULT, load_software
 from hwprofiles.steptable import TICKS_PER_MS, Knots
 
 FOLDER = "rooflines"
@@ -204,20 +203,14 @@ def roofline_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf1
     """The step cost of a model by the roofline; its error is that of models the roofline was not fitted on."""
     roofline, model = load_roofline(gpu), load_model(model)
     parts, error = roofline.of(model, tp, precision), roofline.error(precision, "bf16")
-    era = load_software(DEFAULT)
-    # Where small batches leave bandwidth unused, the price of a token of context is that of a batch that does not.
-    context_ms = parts.contexts_ms(MOST_DECODES) / MOST_DECODES
-    decode_ms = parts.decodes_ms(2) - parts.decodes_ms(1)
-    host_ms = era.host_ms(model.layers, tp), era.sample_ms
-    times_ms = (*host_ms, *parts.prefill_ms(), parts.decodes_ms(1) - decode_ms, decode_ms, context_ms)
     left_out = error.left_out_mape_frac, error.left_out_worst_5pct_frac, error.left_out_max_frac
     return StepCost(
         gpu=roofline.gpu,
         model=model.id,
         precision=precision,
         tp=tp,
+        layers=model.layers,
         grade="roofline",
-        era=era.name,
         source=roofline.source,
         licence=roofline.licence,
         command=roofline.command,
@@ -225,7 +218,15 @@ def roofline_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf1
         fitted=roofline.fitted,
         tokens=roofline_knots(parts.tokens_ms, MOST_TOKENS),
         samples=roofline_knots(parts.head_ms, MOST_DECODES),
-        coefficients=Coefficients(*(_ticks(ms) for ms in times_ms)),
+        attention={a.kv: _attention(roofline.of(model, tp, precision, a.kv)) for a in roofline.attentions},
+    )
+
+
+def _attention(parts: ModelRoofline) -> AttentionCost:
+    return AttentionCost(
+        *(_ticks(ms) for ms in parts.prefill_ms()),
+        decodes=roofline_knots(parts.decodes_ms, MOST_DECODES),
+        contexts=roofline_knots(parts.contexts_ms, MOST_DECODES),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprofiles import Gpu, Model, Software, kv_blocks, load_gpu, load_model, load_software, load_step_cost
-from hwprofiles.memory import KV_CACHE_BYTES
+from hwprofiles.memory import KV_CACHE_PRECISION
 from hwprofiles.software import DEFAULT as DEFAULT_SOFTWARE
 from sim.choice import Choice, Wanted, choose_engine
 from sim.engine import ClusterError, Engine, FullEngine, unknown
@@ -69,7 +69,7 @@ class Cluster:
             ("router", self.router, ROUTERS),
             ("scheduler", engine.scheduler, SCHEDULERS),
             ("policy", engine.policy, POLICIES),
-            ("kv_cache_dtype", engine.kv_cache_dtype, KV_CACHE_BYTES),
+            ("kv_cache_dtype", engine.kv_cache_dtype, KV_CACHE_PRECISION),
         )
         for what, name, known in names:
             if isinstance(name, str) and name not in known:
@@ -107,7 +107,14 @@ class Cluster:
             kv_cache_dtype=engine.kv_cache_dtype,
         )
         cost = load_step_cost(gpu, model, self.precision, self.tp)
-        table = cost.table(engine.max_num_batched_tokens, engine.max_num_seqs, engine.max_model_len, blocks * engine.block_size)
+        table = cost.table(
+            engine.max_num_batched_tokens,
+            engine.max_num_seqs,
+            engine.max_model_len,
+            blocks * engine.block_size,
+            software,
+            engine.kv_cache_dtype,
+        )
         return Plan(engine, table, blocks, round(software.api_ms * 1e6))
 
 

@@ -33,7 +33,7 @@ class Engine:
     block_size: tokens in a KV block.
     gpu_memory_utilization: share of the GPU's memory that the engine takes.
     num_gpu_blocks_override: KV blocks of an instance, in place of the number that memory gives.
-    kv_cache_dtype: type of an element of the KV blocks, a name of `hwprofiles.memory.KV_CACHE_BYTES`.
+    kv_cache_dtype: type of an element of the KV blocks, a name of `hwprofiles.memory.KV_CACHE_PRECISION`.
     enable_prefix_caching: prompts that begin alike are computed once, while their blocks last.
     async_scheduling: the next batch is formed while one is on the GPU.
     policy: order of the queue and choice of victims, "fcfs" or "priority".

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hwprofiles import known_gpus, list_profiles
-from hwprofiles.memory import KV_CACHE_BYTES
+from hwprofiles.memory import KV_CACHE_PRECISION
 from sim import Cluster, ClusterError, Engine
 from tests.cases import AffineCost
 
@@ -29,5 +29,5 @@ def test_an_unknown_type_of_kv_cache_is_refused_with_the_nearest():
     own = Cluster(step_cost=AffineCost(), engine=Engine(**limits, kv_cache_dtype="pf8"))
     measured = Cluster(gpu=known_gpus()[0], model="llama-3.1-8b", engine=Engine(kv_cache_dtype="pf8"))
     for cluster in (own, measured):
-        with pytest.raises(ClusterError, match="did you mean 'fp8'.*known: " + ", ".join(KV_CACHE_BYTES)):
+        with pytest.raises(ClusterError, match="did you mean 'fp8'.*known: " + ", ".join(KV_CACHE_PRECISION)):
             cluster.plan()

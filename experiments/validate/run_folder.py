@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.validate.rows import Mistakes, Row, read_rows
-from hwprofiles.memory import KV_CACHE_BYTES
+from hwprofiles.memory import KV_CACHE_PRECISION
 from hwprofiles.records import did_you_mean
 from workloads.stream import LONGEST_S, MAX_SEGMENT_ID, MAX_TOKENS
 
@@ -189,9 +189,9 @@ def _engine(settings: dict[str, Any], mistakes: list[str]) -> dict[str, int | fl
     elif share is not None:
         found["gpu_memory_utilization"] = float(share)
     kv_type = settings.get("kv_cache_dtype")
-    if kv_type is not None and kv_type not in tuple(KV_CACHE_BYTES):
-        hint = did_you_mean(str(kv_type)[:40], KV_CACHE_BYTES)
-        mistakes.append(f"kv_cache_dtype = {str(kv_type)[:40]!r}: expected {', '.join(KV_CACHE_BYTES)}, or null{hint}")
+    if kv_type is not None and kv_type not in tuple(KV_CACHE_PRECISION):
+        hint = did_you_mean(str(kv_type)[:40], KV_CACHE_PRECISION)
+        mistakes.append(f"kv_cache_dtype = {str(kv_type)[:40]!r}: expected {', '.join(KV_CACHE_PRECISION)}, or null{hint}")
     elif kv_type is not None:
         found["kv_cache_dtype"] = kv_type
     return found
