@@ -119,13 +119,9 @@ def _setting(run: RunFolder) -> Setting:
 def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures, np.ndarray]:
     """Predicted figures by metric, and LOOK rows at these times. ClusterError where a request is refused."""
     cluster = replace(cluster_of(target_of(setting)), engine=Engine(**run.served.engine))
-<<<<<<< HEAD
     result = simulate(stream_of(run), cluster)
-    records = result.records
-=======
-    records = simulate(stream_of(run), cluster, keep_steps=False).records.copy()
+    records = result.records.copy()
     records["api_ns"] = 0  # the times recorded are the engine's, before the API server adds its own
->>>>>>> api
     if not is_done(records).all():
         raise ClusterError("some of its requests do not fit into the model's context or the KV blocks")
     latencies = latencies_s(records)
