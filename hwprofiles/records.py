@@ -1,8 +1,8 @@
 """A record read from a profile file: a TOML or JSON table checked against a frozen dataclass, every mistake at once.
 
-The dataclass is the schema: its fields and their types are the keys the file must have, no more and no less. Numbers
-are finite, never negative and below 2^63. A record may add `problems()`: sentences about fields that do not go
-together.
+The dataclass is the schema: its fields and their types are the keys the file must have, no more and, but for those with a
+default, no less. Numbers are finite, never negative and below 2^63. A record may add `problems()`: sentences about fields
+that do not go together.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -46,9 +46,9 @@ def parse_record(record: type[T], content: bytes, place: str, known: Mapping[str
         table = tomllib.loads(text) if place.endswith(".toml") else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{place}: {error}") from error
-    fields = {name: value for name, value in (known or {}).items() if name in typing.get_type_hints(record)}
-    mistakes = list(_mistakes(record, table, "", fields))
-    made = None if mistakes else _build(record, table, fields)
+    given = {name: value for name, value in (known or {}).items() if name in typing.get_type_hints(record)}
+    mistakes = list(_mistakes(record, table, "", given))
+    made = None if mistakes else _build(record, table, given)
     if made is not None and hasattr(made, "problems"):
         mistakes = list(made.problems())
     if mistakes or made is None:
@@ -87,13 +87,14 @@ def _table_mistakes(record: Any, table: Any, key: str, known: Mapping[str, Any])
         return
     prefix = f"{key}." if key else ""
     hints = {name: hint for name, hint in typing.get_type_hints(record).items() if name not in known}
+    optional = {field.name for field in fields(record) if field.default is not MISSING}
     for name in table:
         if name not in hints:
             yield f"{prefix}{name} is not a key of a profile{did_you_mean(name, hints)}"
     for name, hint in hints.items():
         if name in table:
             yield from _mistakes(hint, table[name], prefix + name, {})
-        else:
+        elif name not in optional:
             yield f"{prefix}{name} is missing"
 
 
