@@ -15,7 +15,7 @@ DEFAULT = "vllm-2026"
 class Software:
     """One engine over the versions that behave alike. What it adds to the kernels of a step, in ms:
 
-    step_ms + layers * (layer_ms + [tp > 1] * parallel_layer_ms) + sample_ms * requests that sample
+    step_ms + layers * (layer_ms + [tp > 1] * parallel_layer_ms) + sample_ms * min(requests that sample, most_samples)
     """
 
     id: str
@@ -34,6 +34,8 @@ class Software:
     """Host time of a step for each request that samples a token."""
     api_ms: float
     """What the API server adds to a request, once: to its first token and to its end."""
+    most_samples: int = 1 << 22
+    """Requests beyond which the host's work hides behind the GPU's, where the two overlap."""
     since: str = ""
     """First version that it stands for, up to the next era of the same engine; empty where only its name says it."""
 
