@@ -96,15 +96,15 @@ def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) ->
     )
     steps = [(b, n) for b, n in grid.decode_steps if composition.is_decode_measured(b, n, kv)]
     at = sorted({b for b, _ in steps})
-    more = [b - a for a, b in zip([0, *at], at)]
     rises = _fit(
         [(*_rises(at, b), *(n * rise for rise in _rises(at, b))) for b, n in steps],
         [composition.decode_attention_ms(b, n, kv) for b, n in steps],
         [composition.step_ms(decodes=b, context=n, kv=kv) for b, n in steps],
-        (*[0] * len(at), *(bounds.decode_context_token_ms(kv) * decodes for decodes in more)),
+        [0] * 2 * len(at),
     )
-    decodes, contexts = (tuple(np.cumsum(part).tolist()) for part in (rises[: len(at)], rises[len(at) :]))
-    return AttentionCost(*prefill, Knots(tuple(at), decodes), Knots(tuple(at), contexts))
+    decodes, contexts = (np.cumsum(part).tolist() for part in (rises[: len(at)], rises[len(at) :]))
+    least = (_ticks(bounds.decode_context_token_ms(kv) * b) for b in at)
+    return AttentionCost(*prefill, Knots(tuple(at), tuple(decodes)), Knots(tuple(at), tuple(map(max, contexts, least))))
 
 
 def _rises(at: Sequence[int], decodes: int) -> list[int]:
@@ -121,7 +121,7 @@ def _fit(
     above, _ = nnls(matrix * weights[:, None], (np.array(times_ms) - matrix @ least) * weights)
     # Seven digits are beyond any measurement, and fewer than linear algebra libraries differ in.
     digits = [float(f"{coefficient:.6e}") for coefficient in above]
-    return [-int(-(floor + more) * TICKS_PER_MS // 1) for floor, more in zip(least, digits)]
+    return [_ticks(floor + more) for floor, more in zip(least, digits)]
 
 
 def _monotone_knots(sizes: Sequence[int], times_ms: Sequence[float]) -> Knots:
@@ -133,7 +133,12 @@ def _monotone_knots(sizes: Sequence[int], times_ms: Sequence[float]) -> Knots:
             last = pools.pop()
             pools[-1] += last
     smooth = [float(np.mean(pool)) for pool in pools for _ in pool]
-    return Knots(tuple(sizes), tuple(-int(-time_ms * TICKS_PER_MS // 1) for time_ms in smooth))
+    return Knots(tuple(sizes), tuple(map(_ticks, smooth)))
+
+
+def _ticks(time_ms: float) -> int:
+    """Rounded up: no faster than the data sheet."""
+    return -int(-time_ms * TICKS_PER_MS // 1)
 
 
 def source_of(folder: Path, gpu: Gpu, tables: KernelTables) -> str:
