@@ -57,7 +57,7 @@ class Cluster:
     router: str | Router = "power_of_two"
     engine: Engine = field(default_factory=Engine)
     step_cost: StepCost | None = None
-    software: str = DEFAULT_SOFTWARE
+    software: str | Software = DEFAULT_SOFTWARE
 
     def plan(self) -> Plan:
         """Look everything up and check it. ClusterError or ProfileError where something is unknown or does not fit."""

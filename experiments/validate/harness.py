@@ -1,7 +1,7 @@
 """A harness: how a family of published measurements was made, where the points themselves do not say.
 
-What its load generator sends, which settings its engine had, and which software era stands for it. Found by the software that a
-point names. Nothing here is chosen by the error that it leads to.
+What its load generator sends, which settings its engine had, and which software era stands for it. Found by the source of a
+point or, where it names none, by its software. Nothing here is chosen by the error that it leads to.
 """
 
 import re
@@ -14,6 +14,8 @@ from hwprofiles import known_software, load_software
 from hwprofiles.software import DEFAULT
 
 TRTLLM = ("trtllm-2024", "trtllm-2025")
+AICONFIGURATOR = r"aiconfigurator|^(vLLM 0\.12\.0|TRT-LLM 1\.[02]\.0rc|SGLang 0\.5\.[18]\.post1)"
+"""The repository, and the software of its silicon_sample.csv."""
 SYNCHRONOUS = ("engines-2023", "vllm-2024", "vllm-2025", "trtllm-2024")
 """Eras that plan a step when the one before has returned."""
 
@@ -50,12 +52,12 @@ class Harness:
 
 def harness_of(setting: Setting) -> Harness:
     """The harness of a setting; vLLM's defaults where none is known."""
-    era = era_of(setting.software)
+    era, named = era_of(setting.software), setting.source or setting.software
     if "InferenceX" in setting.software:
         return _inferencex(setting)
-    if setting.load_kind == "closed_concurrency":
+    if setting.load_kind == "closed_concurrency" and re.search(AICONFIGURATOR, named):
         return _aiconfigurator(setting, era)
-    if setting.load_kind == "saturated" and era in TRTLLM:
+    if setting.load_kind == "saturated" and re.search(r"TensorRT-LLM|TRT-LLM", named):
         return _trtllm_bench(setting, era)
     return Harness(engine={"async_scheduling": era not in SYNCHRONOUS}, software=era)
 
