@@ -41,8 +41,7 @@ def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -
     cost, memory = load_step_cost(gpu, model, precision, tp), memory_budget(gpu, model, precision, tp)
     console = Console()
     console.say(
-        f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, "
-        f"error {cost.error_mape_frac:.2%} of the step time"
+        f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, error {cost.error_mape_frac:.2%} of the step time"
     )
     console.say(f"source: {cost.source}")
     console.say()

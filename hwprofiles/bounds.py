@@ -52,7 +52,10 @@ def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
     """Sentences about what a step cost claims to do faster than the data sheet of the GPU allows."""
     bounds = Bounds(gpu, model, cost.precision, cost.tp)
     parts: list[tuple[str, str, int, float]]
-    parts = [*_knots("tokens", "f_tok", cost.tokens, bounds.tokens_ms), *_knots("samples", "head", cost.samples, bounds.head_ms)]
+    parts = [
+        *_knots("tokens", "f_tok", cost.tokens, bounds.tokens_ms),
+        *_knots("samples", "head", cost.samples, bounds.head_ms),
+    ]
     for kv, a in cost.attention.items():
         parts.append((f"attention.{kv}.prefill_work", "attention of prefill", a.prefill_work, bounds.prefill_work_ms()))
         reading_ms = bounds.decode_context_token_ms(kv)

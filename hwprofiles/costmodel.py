@@ -13,7 +13,7 @@ Every coefficient is a whole number of ticks, 2^-16 ns, so sums are exact; a ste
 docs/hardware.md prices a step by hand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwprofiles.memory import KV_CACHE_PRECISION

@@ -7,7 +7,6 @@ the latency in ms of one call on one GPU.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
