@@ -6,6 +6,7 @@ are read once a step, keys and values once for each decode.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from hwprofiles.costmodel import StepCost
 from hwprofiles.datasheet import Gpu, Model
@@ -39,9 +40,9 @@ class Bounds:
         model = self.model
         return self._longer(2 * model.layers * model.heads // self.tp * model.head_size, "bf16", 0)
 
-    def decode_context_token_ms(self, kv: str) -> float:
-        """Reading the keys and values of a token of context."""
-        return self._longer(0, "bf16", kv_bytes_per_token(self.model, PRECISION_BYTES[kv], self.tp))
+    def contexts_ms(self, kv: str, decodes: int) -> float:
+        """Reading the keys and values of a token of context for each of so many decodes."""
+        return self._longer(0, "bf16", decodes * kv_bytes_per_token(self.model, PRECISION_BYTES[kv], self.tp))
 
     def _longer(self, flops: float, precision: str, moved_bytes: float) -> float:
         """1 TFLOP/s is 10^9 FLOP/ms, 1 GB/s 10^6 bytes/ms."""
@@ -51,15 +52,13 @@ class Bounds:
 def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
     """Sentences about what a step cost claims to do faster than the data sheet of the GPU allows."""
     bounds = Bounds(gpu, model, cost.precision, cost.tp)
-    parts: list[tuple[str, str, int, float]]
     parts = [
         *_knots("tokens", "f_tok", cost.tokens, bounds.tokens_ms),
         *_knots("samples", "head", cost.samples, bounds.head_ms),
     ]
     for kv, a in cost.attention.items():
         parts.append((f"attention.{kv}.prefill_work", "attention of prefill", a.prefill_work, bounds.prefill_work_ms()))
-        reading_ms = bounds.decode_context_token_ms(kv)
-        parts += _knots(f"attention.{kv}.contexts", "reading a token of", a.contexts, lambda decodes: decodes * reading_ms)
+        parts += _knots(f"attention.{kv}.contexts", "reading a token of", a.contexts, partial(bounds.contexts_ms, kv))
     for key, what, ticks, least_ms in parts:
         if ticks + ROUNDING_TICKS < least_ms * TICKS_PER_MS:
             yield (

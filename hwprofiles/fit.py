@@ -88,7 +88,7 @@ def _tokens(composition: Composition, sizes: Sequence[int], bounds: Bounds) -> K
 
 def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) -> AttentionCost:
     steps = [(b, n) for b, n in grid.prompt_steps if composition.is_prompt_measured(b, n, kv)]
-    prefill = _fit(
+    once, token, work = _fit(
         [(1, b * n, b * n * n) for b, n in steps],
         [composition.prompt_attention_ms(b, n, kv) for b, n in steps],
         [composition.step_ms(b, n, kv=kv) for b, n in steps],
@@ -103,8 +103,9 @@ def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) ->
         [0] * 2 * len(at),
     )
     decodes, contexts = (np.cumsum(part).tolist() for part in (rises[: len(at)], rises[len(at) :]))
-    least = (_ticks(bounds.decode_context_token_ms(kv) * b) for b in at)
-    return AttentionCost(*prefill, Knots(tuple(at), tuple(decodes)), Knots(tuple(at), tuple(map(max, contexts, least))))
+    least = (_ticks(bounds.contexts_ms(kv, b)) for b in at)
+    knots = Knots(tuple(at), tuple(decodes)), Knots(tuple(at), tuple(map(max, contexts, least)))
+    return AttentionCost(once, token, work, *knots)
 
 
 def _rises(at: Sequence[int], decodes: int) -> list[int]:

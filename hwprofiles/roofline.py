@@ -223,8 +223,11 @@ def roofline_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf1
 
 
 def _attention(parts: ModelRoofline) -> AttentionCost:
+    once, token, work = map(_ticks, parts.prefill_ms())
     return AttentionCost(
-        *(_ticks(ms) for ms in parts.prefill_ms()),
+        prefill_step=once,
+        prefill_token=token,
+        prefill_work=work,
         decodes=roofline_knots(parts.decodes_ms, MOST_DECODES),
         contexts=roofline_knots(parts.contexts_ms, MOST_DECODES),
     )

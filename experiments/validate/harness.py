@@ -31,7 +31,7 @@ TRTLLM_REQUESTS = {
     (5000, 500): 1_500,
     (20_000, 2000): 1_000,
 }
-"""Requests of a throughput run by (input, output) tokens: NVIDIA/TensorRT-LLM, docs/source/performance/perf-overview.md, 1.0."""
+"""Requests of a throughput run by (input, output) tokens: docs/source/performance/perf-overview.md of TensorRT-LLM 1.0."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _inferencex(setting: Setting) -> Harness:
 
 
 def _aiconfigurator(setting: Setting, era: str) -> Harness:
-    """Other closed loops are aiconfigurator's: a seat for each request in flight, and a budget of those, a prompt and 1500 tokens.
+    """A seat for each request in flight, and a budget of as many tokens, a prompt, and 1500.
 
     ai-dynamo/aiconfigurator, src/aiconfigurator/generator/rule_plugin/benchmark: trtllm.rule, vllm.rule. TensorRT-LLM computes
     prompts whole unless told otherwise (llm_args.py, enable_chunked_prefill).

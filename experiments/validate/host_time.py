@@ -25,8 +25,8 @@ from experiments.validate.shipped import refusal, target_of
 from hwprofiles import load_model, load_software
 
 SET_ASIDE_BYTES = 36
-"""A point is set aside whose id has a SHA-256 that begins with a byte below this one: 36 of 256, so that it is less than a fifth
-of the points of every group of the open points."""
+"""A point is set aside whose id has a SHA-256 that begins with a byte below this one: 36 of 256, so that of every group of the
+open points it is less than a fifth."""
 
 METRICS = {"closed_concurrency": "tpot_mean_s", "static_batch": "e2e_mean_s"}
 """What tells a step's time, by the kind of load."""
@@ -63,7 +63,8 @@ def host_times(points: Sequence[Point]) -> dict[str, tuple[int, dict[str, float]
 def _missing(point: Point) -> Missing | None:
     """None for a point that queues."""
     setting = point.setting
-    none = replace(load_software(harness_of(setting).software), **dict.fromkeys(CONSTANTS, 0.0))
+    era = load_software(harness_of(setting).software)
+    none = replace(era, step_ms=0.0, layer_ms=0.0, parallel_layer_ms=0.0, sample_ms=0.0)
     prediction = predict(setting, software=none)
     if prediction.is_capped:
         return None

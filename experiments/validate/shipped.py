@@ -62,8 +62,8 @@ def target_of(setting: Setting) -> Target:
 def as_shipped(setting: Setting) -> Setting:
     """The setting under the names of its target: equal for settings that are simulated alike."""
     target = target_of(setting)
-    same = {"gpu": target.gpu, "model": target.model, "precision": target.precision}
-    return replace(setting, **same, software=str(harness_of(setting)), source="")
+    played = str(harness_of(setting))
+    return replace(setting, gpu=target.gpu, model=target.model, precision=target.precision, software=played, source="")
 
 
 def gpu_of(name: str) -> str | None:
