@@ -6,6 +6,7 @@ are read once a step, keys and values once for each decode.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from hwprofiles.costmodel import StepCost
 from hwprofiles.datasheet import Gpu, Model
@@ -43,6 +44,10 @@ class Bounds:
         """Reading the keys and values of a token of context."""
         return self._longer(0, "bf16", kv_bytes_per_token(self.model, PRECISION_BYTES[kv], self.tp))
 
+    def decode_contexts_ms(self, kv: str, decodes: int) -> float:
+        """The same of one token of the context of each of so many decodes."""
+        return decodes * self.decode_context_token_ms(kv)
+
     def _longer(self, flops: float, precision: str, moved_bytes: float) -> float:
         """1 TFLOP/s is 10^9 FLOP/ms, 1 GB/s 10^6 bytes/ms."""
         return max(flops / (self.gpu.peak_tflops[precision] * 1e9), moved_bytes / (self.gpu.bandwidth_gb_per_s * 1e6))
@@ -52,11 +57,14 @@ def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
     """Sentences about what a step cost claims to do faster than the data sheet of the GPU allows."""
     bounds = Bounds(gpu, model, cost.precision, cost.tp)
     parts: list[tuple[str, str, int, float]]
-    parts = [*_knots("tokens", "f_tok", cost.tokens, bounds.tokens_ms), *_knots("samples", "head", cost.samples, bounds.head_ms)]
+    parts = [
+        *_knots("tokens", "f_tok of {} tokens", cost.tokens, bounds.tokens_ms),
+        *_knots("samples", "head of {} samples", cost.samples, bounds.head_ms),
+    ]
     for kv, a in cost.attention.items():
-        parts.append((f"attention.{kv}.prefill_work", "attention of prefill", a.prefill_work, bounds.prefill_work_ms()))
-        reading_ms = bounds.decode_context_token_ms(kv)
-        parts += _knots(f"attention.{kv}.contexts", "reading a token of", a.contexts, lambda decodes: decodes * reading_ms)
+        parts.append((f"attention.{kv}.prefill_work", "a unit of prefill work", a.prefill_work, bounds.prefill_work_ms()))
+        contexts_ms = partial(bounds.decode_contexts_ms, kv)
+        parts += _knots(f"attention.{kv}.contexts", "a token of context of each of {} decodes", a.contexts, contexts_ms)
     for key, what, ticks, least_ms in parts:
         if ticks + ROUNDING_TICKS < least_ms * TICKS_PER_MS:
             yield (
@@ -67,4 +75,4 @@ def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
 
 def _knots(key: str, what: str, knots: Knots, least_ms: Callable[[int], float]) -> Iterator[tuple[str, str, int, float]]:
     for at, ticks in zip(knots.at, knots.ticks):
-        yield key, f"{what}({at})", ticks, least_ms(at)
+        yield key, what.format(at), ticks, least_ms(at)
