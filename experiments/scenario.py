@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from experiments.workload_tables import Asked, Naive, Table, known
+from hwprofiles.software import DEFAULT
 
 
 def _dollars_per_hour(value: Any) -> Any:
@@ -43,8 +44,15 @@ def _gpu(name: str) -> str:
 
 def _model(name: str) -> str:
     from hwprofiles import known_models
+    from hwprofiles.own_model import is_path
 
-    return known("model", name, known_models())
+    return name if is_path(name) else known("model", name, known_models())
+
+
+def _software(name: str) -> str:
+    from hwprofiles import known_software
+
+    return known("software", name, known_software())
 
 
 def _router(name: str) -> str:
@@ -72,7 +80,7 @@ def _replications(value: Any) -> Any:
 
 
 class ClusterTable(Table):
-    """What serves: instances of one model on one kind of GPU behind a router."""
+    """What serves: instances of one model, by its name or its file, on one kind of GPU behind a router."""
 
     gpu: Annotated[str, AfterValidator(_gpu)]
     model: Annotated[str, AfterValidator(_model)]
@@ -80,6 +88,7 @@ class ClusterTable(Table):
     tp: Annotated[int, Field(ge=1, le=64)] = 1
     instances: Annotated[int, Field(ge=1, le=4096)] = 1
     router: Annotated[str, AfterValidator(_router)] = "power_of_two"
+    software: Annotated[str, AfterValidator(_software)] = DEFAULT
     gpu_price_per_hour: Annotated[float, BeforeValidator(_dollars_per_hour), Field(gt=0.0)] | None = None
 
 
@@ -141,6 +150,12 @@ class Scenario(Asked):
         if self.attainment is not None and not (self.slo and self.parsed_slo().request_terms):
             raise ValueError("attainment would do nothing: the slo has no term on each request, such as ttft:500ms")
         return self
+
+    def model_id(self) -> str:
+        """The name of the cluster's model, for people; that of a file is the one that `load_model` gives it."""
+        from hwprofiles import load_model
+
+        return load_model(self.cluster.model).id
 
     def parsed_slo(self) -> Any:
         """The SLO as a value of sim; the scenario must have one."""

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from experiments.errors import UserError, nearest
 from experiments.scenario import Scenario
-from experiments.workload_tables import Asked
+from experiments.workload_tables import Asked, Workload
+from hwprofiles import ProfileError, load_model
+from hwprofiles.own_model import is_path
 from workloads.clients import is_pool_file
 
 MOST_BYTES = 1_000_000
@@ -142,19 +144,54 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _with_paths(scenario: Tables, place: str, folder: Path) -> Tables:
-    """Paths of data files, taken from the scenario's folder, which must exist."""
-    workload = scenario.workload
-    changes = {}
+def _with_paths(asked: Tables, place: str, folder: Path) -> Tables:
+    """Paths, taken from the scenario's folder and made absolute, so that the resolved scenario finds them from anywhere.
+
+    UserError for files that are not there, and with every mistake in that of a model.
+    """
+    mistakes: list[str] = []
+    changes: dict[str, BaseModel] = {}
+    if found := _data_files(asked.workload, folder, mistakes):
+        changes["workload"] = asked.workload.model_copy(update=found)
+    if isinstance(asked, Scenario) and (path := _model_file(asked.cluster.model, folder, mistakes)):
+        changes["cluster"] = asked.cluster.model_copy(update={"model": path})
+    if mistakes:
+        raise UserError(f"{place}: {mistake}" for mistake in mistakes)
+    return asked.model_copy(update=changes) if changes else asked
+
+
+def _data_files(workload: Workload, folder: Path, mistakes: list[str]) -> dict[str, str]:
+    """The keys of the workload that are paths of files that exist."""
+    found = {}
     for key in ("pool", "servegen", "trace"):
         name = getattr(workload, key)
         if name is None or (key == "pool" and not is_pool_file(name)):
             continue
-        path = Path(name) if Path(name).is_absolute() else folder / name
-        if not path.exists():
-            raise UserError(f"{place}: workload.{key} = {_shown(name)}: no such file (looked for {path})")
-        changes[key] = str(path.resolve())  # so that the resolved scenario finds it from anywhere
-    return scenario.model_copy(update={"workload": workload.model_copy(update=changes)}) if changes else scenario
+        path = folder / name
+        try:
+            if path.exists():
+                found[key] = str(path.resolve())
+                continue
+        except OSError:  # a name that is too long for a file
+            pass
+        mistakes.append(f"workload.{key} = {_shown(name)}: no such file (looked for {path})")
+    return found
+
+
+def _model_file(name: str, folder: Path, mistakes: list[str]) -> str | None:
+    """The path of a model's file that can be read; None where the model is one that ships."""
+    if not is_path(name):
+        return None
+    try:
+        path = (folder / name).resolve()
+        load_model(path)
+    except ProfileError as error:
+        mistakes += [f"cluster.model: {line}" for line in str(error).splitlines()]
+    except (OSError, ValueError) as error:  # a name that no file can have
+        mistakes.append(f"cluster.model = {_shown(name)}: {str(error)[:80]}")
+    else:
+        return str(path)
+    return None
 
 
 def _literal(value: Any) -> str:

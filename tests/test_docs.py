@@ -20,7 +20,7 @@ from experiments.cli import app, main
 from experiments.scenario import Scenario
 from experiments.scenario_file import load_scenario, scenario_of
 from experiments.traffic import stream_of
-from hwprofiles import known_gpus, known_models
+from hwprofiles import known_gpus, known_models, known_software
 from sim import ROUTERS
 from sim.slo import METRICS
 from workloads.naive import KINDS
@@ -135,7 +135,7 @@ def test_documented_defaults_are_the_defaults():
 
 def test_every_choice_of_a_router_gpu_model_and_naive_kind_is_listed():
     cluster = documented_tables()["cluster"]
-    for key, known in (("router", ROUTERS), ("gpu", known_gpus()), ("model", known_models())):
+    for key, known in (("router", ROUTERS), ("gpu", known_gpus()), ("model", known_models()), ("software", known_software())):
         assert set(names_in(cluster[key][2])) == set(known)
     assert set(names_in(documented_tables()["workload"]["naive"][2])) == {'"none"', *(f'"{kind}"' for kind in KINDS)}
 
@@ -343,7 +343,7 @@ def test_times_of_a_request_add_up_as_the_glossary_says(folders):
     requests = table(folders / "one_hour", "requests")
     n = requests["output_tokens"]
     for name, value in {
-        "ttft_s": requests["queue_s"] + requests["prefill_s"],
+        "ttft_s": requests["queue_s"] + requests["prefill_s"] + requests["api_s"],
         "e2el_s": requests["ttft_s"] + requests["decode_s"],
         "ntpot_s": requests["e2el_s"] / n,
         "tpot_s": (requests["decode_s"] / (n - 1)).where(n > 1),

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.validate.harness import harness_of
 from experiments.validate.point import Setting
 from experiments.validate.shipped import Target, target_of
 from experiments.validate.traffic import traffic_of
 from hwprofiles import load_step_cost
-from sim import Cluster, simulate
+from sim import Cluster, Engine, simulate
 from sim.latency import is_done, latencies_s
 from sim.plan import Plan
 
@@ -63,9 +64,13 @@ def predict(setting: Setting, seed: int = 1) -> Prediction:
     played = setting
     if _ONE_TOKEN_RUN in setting.traits:
         played = replace(setting, output_tokens=1)
-    target = target_of(setting)
-    cluster = cluster_of(target)
+    target, harness = target_of(setting), harness_of(setting)
+    cluster = replace(cluster_of(target), engine=Engine(**harness.engine))
     plan = cluster.plan()
+    if harness.reserves_answers:
+        own_tokens = (setting.input_tokens or 0) + (setting.output_tokens or 0)
+        seats = max(1, (plan.num_blocks - 1) * plan.engine.block_size // own_tokens)
+        cluster = replace(cluster, engine=replace(cluster.engine, max_num_seqs=min(plan.engine.max_num_seqs, seats)))
     is_capped = _is_capped(setting, plan.engine.max_num_seqs, (plan.num_blocks - 1) * plan.engine.block_size)
     if _never_hits(setting, plan):
         cluster = replace(cluster, engine=replace(cluster.engine, enable_prefix_caching=False))
@@ -79,12 +84,12 @@ def predict(setting: Setting, seed: int = 1) -> Prediction:
 
 def grade_of(target: Target) -> str:
     """What stands behind the step cost of a target."""
-    return load_step_cost(*target).grade
+    return load_step_cost(target.gpu, target.model, target.precision, target.tp).grade
 
 
 def cluster_of(target: Target) -> Cluster:
     """One instance with vLLM's defaults for the GPU."""
-    return Cluster(gpu=target.gpu, model=target.model, precision=target.precision, tp=target.tp)
+    return Cluster(gpu=target.gpu, model=target.model, precision=target.precision, tp=target.tp, software=target.software)
 
 
 def statistic_of(values: np.ndarray, statistic: str) -> float:

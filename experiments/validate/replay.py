@@ -1,4 +1,4 @@
-"""Judging a recorded run: its requests arrive again at a simulated server, and what both clients saw is compared."""
+"""Judging a recorded run: its requests arrive again at a simulated engine, and when both sent which token is compared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +120,8 @@ def _replay(run: RunFolder, setting: Setting, at_s: np.ndarray) -> tuple[Figures
     """Predicted figures by metric, and LOOK rows at these times. ClusterError where a request is refused."""
     cluster = replace(cluster_of(target_of(setting)), engine=Engine(**run.served.engine))
     result = simulate(stream_of(run), cluster)
-    records = result.records
+    records = result.records.copy()
+    records["api_ns"] = 0  # the times recorded are the engine's, before the API server adds its own
     if not is_done(records).all():
         raise ClusterError("some of its requests do not fit into the model's context or the KV blocks")
     latencies = latencies_s(records)

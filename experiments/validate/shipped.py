@@ -5,10 +5,18 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
+from experiments.validate.harness import era_of, harness_of
 from experiments.validate.point import LOAD_WORDS, Setting
 from hwprofiles import known_gpus, known_models, list_profiles, load_gpu
 
-SAME_SHAPE = {"llama-3-8b": "llama-3.1-8b", "llama-3-70b": "llama-3.1-70b", "llama-3.3-70b": "llama-3.1-70b"}
+SAME_SHAPE = {
+    "llama-3-8b": "llama-3.1-8b",
+    "llama-3-70b": "llama-3.1-70b",
+    "llama-3.3-70b": "llama-3.1-70b",
+    "mistral-7b": "mistral-7b-v0.1",
+    "qwen2-7b": "qwen2.5-7b",
+    "qwen2-72b": "qwen2.5-72b",
+}
 """Models whose layers have the same dimensions (config.json of each), so that a step costs the same."""
 
 SAME_COST = {"fp16": "bf16"}
@@ -25,6 +33,8 @@ class Target(NamedTuple):
     model: str
     precision: str
     tp: int
+    software: str
+    """The era whose host time it is."""
 
 
 def refusal(setting: Setting, metric: str) -> str:
@@ -46,12 +56,14 @@ def target_of(setting: Setting) -> Target:
     """What stands for a setting that `refusal` has nothing against."""
     gpu, model = gpu_of(setting.gpu), model_of(setting.model)
     assert gpu is not None and model is not None and setting.tp is not None
-    return Target(gpu, model, _precision_of(setting.precision), setting.tp)
+    return Target(gpu, model, _precision_of(setting.precision), setting.tp, era_of(setting.software))
 
 
 def as_shipped(setting: Setting) -> Setting:
     """The setting under the names of its target: equal for settings that are simulated alike."""
-    return replace(setting, **{"software": "", **target_of(setting)._asdict()})
+    target = target_of(setting)
+    same = {"gpu": target.gpu, "model": target.model, "precision": target.precision}
+    return replace(setting, **same, software=f"{target.software} {harness_of(setting)}")
 
 
 def gpu_of(name: str) -> str | None:
@@ -104,15 +116,14 @@ def _table_refusal(setting: Setting) -> str:
         return f"no GPU {setting.gpu} is shipped, only {gpu} with {there_gib:g} GiB"
     if model is None:
         return f"no model {setting.model} is shipped"
-    target = Target(gpu, model, _precision_of(setting.precision), setting.tp or 0)
-    if target not in _targets():
+    if (gpu, model, _precision_of(setting.precision), setting.tp or 0) not in _tables():
         return f"no step cost for {gpu} {model} {setting.precision} tp {setting.tp} is shipped"
     return ""
 
 
 def _precision_of(name: str) -> str:
     """The name itself where tables of it are shipped, else the format that costs the same."""
-    return name if any(target.precision == name for target in _targets()) else SAME_COST.get(name, name)
+    return name if any(precision == name for _, _, precision, _ in _tables()) else SAME_COST.get(name, name)
 
 
 def _beginnings(name: str) -> list[str]:
@@ -123,5 +134,5 @@ def _beginnings(name: str) -> list[str]:
 
 
 @cache
-def _targets() -> frozenset[Target]:
-    return frozenset(Target(row.gpu, row.model, row.precision, row.tp) for row in list_profiles())
+def _tables() -> frozenset[tuple[str, str, str, int]]:
+    return frozenset((row.gpu, row.model, row.precision, row.tp) for row in list_profiles())

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from experiments.validate.harness import harness_of
 from experiments.validate.point import Setting
 from workloads import SEGMENTS, Stream, WorkloadError
-from workloads.closed import Concurrency, concurrency
+from workloads.closed import Concurrency
 from workloads.numerics import Purpose, log, stream_key, uniforms
 from workloads.stream import LONGEST_S, NS_PER_S, new_rows
 
@@ -12,60 +13,66 @@ ROUNDS = 10
 """Requests of a closed loop for each one in flight, where a point does not say how many there were."""
 OPEN_REQUESTS = 2_000
 """Requests of an open loop, where a point does not say."""
-SATURATED_REQUESTS = 10_000
-"""Requests sent at once to saturate, where a point does not say: some ten times what an instance seats."""
+SATURATED_REQUESTS = 3_000
+"""Requests sent at once to saturate, where neither a point nor its harness says."""
 
 
-def traffic_of(setting: Setting, seed: int) -> "Concurrency | Stream":
-    """What is sent. `setting` has fixed lengths and a load; `seed` is of Poisson arrivals alone."""
-    assert setting.input_tokens is not None and setting.output_tokens is not None
-    n = int(setting.load or 0)
+def traffic_of(setting: Setting, seed: int) -> "ClientLoop | Stream":
+    """What is sent. `setting` has lengths and a load; `seed` is of Poisson arrivals and of lengths that vary."""
     if setting.load_kind == "closed_concurrency":
+        n = int(setting.load or 0)
         count = setting.requests or ROUNDS * n
-        loop = concurrency(n, setting.input_tokens, setting.output_tokens, requests=count)
-        pieces = _pieces(setting, count)
-        return CachedLoop(loop, pieces) if len(pieces) else loop
-    return _stream(setting, _arrivals_ns(setting, seed))
+        requests = _requests(setting, count, seed)
+        return ClientLoop(n, requests, _named(setting, requests))
+    return _stream(setting, _arrivals_ns(setting, seed), seed)
 
 
-class CachedLoop(Concurrency):
-    """A closed loop whose prompts begin alike: every request has the next pair of `segments`, the shared piece and its own."""
+class ClientLoop(Concurrency):
+    """A closed loop that sends the rows of `requests` one after another; `segments` name their text."""
 
-    def __init__(self, loop: Concurrency, segments: np.ndarray):
-        super().__init__(loop.n, loop.input_tokens, loop.output_tokens, loop.duration_s, loop.requests)
+    def __init__(self, n: int, requests: np.ndarray, segments: np.ndarray):
+        super().__init__(n, int(requests["input_tokens"].max()), int(requests["output_tokens"].max()), None, len(requests))
         self.segments = segments
-        self._named = 0
+        self._requests, self._taken = requests, 0
 
     def first(self) -> np.ndarray:
         """The rows of time 0, one per slot."""
-        self._named = 0
+        self._taken = 0
         return super().first()
 
     def _rows(self, count: int) -> np.ndarray:
-        rows = super()._rows(count)
-        rows["segments_start"] = 2 * np.arange(self._named, self._named + count)
-        rows["segments_count"] = 2
-        self._named += count
-        return rows
+        self._taken += count
+        return self._requests[self._taken - count : self._taken].copy()
 
 
-def _stream(setting: Setting, arrival_ns: np.ndarray) -> Stream:
-    rows = new_rows(len(arrival_ns))
+def _requests(setting: Setting, count: int, seed: int) -> np.ndarray:
+    """Rows without arrivals: lengths as the harness has them."""
+    assert setting.input_tokens is not None and setting.output_tokens is not None
+    rows = new_rows(count)
+    least = harness_of(setting).shortest_frac
+    for name, longest, purpose in (
+        ("input_tokens", setting.input_tokens, Purpose.INPUT),
+        ("output_tokens", setting.output_tokens, Purpose.OUTPUT),
+    ):
+        shortest = max(1, int(longest * least))
+        share = uniforms(stream_key(seed, 0, purpose), np.arange(count)) if shortest < longest else np.zeros(count)
+        rows[name] = longest - np.floor(share * (longest - shortest + 1)).astype(np.int64)
+    rows["max_tokens"] = rows["output_tokens"]
+    return rows
+
+
+def _stream(setting: Setting, arrival_ns: np.ndarray, seed: int) -> Stream:
+    rows = _requests(setting, len(arrival_ns), seed)
     rows["arrival_ns"] = arrival_ns
     rows["request_id"] = np.arange(len(rows))
-    rows["input_tokens"] = setting.input_tokens
-    rows["output_tokens"] = rows["max_tokens"] = setting.output_tokens
-    pieces = _pieces(setting, len(rows))
-    if len(pieces):
-        rows["segments_start"], rows["segments_count"] = 2 * np.arange(len(rows)), 2
     duration_s = max(int(arrival_ns[-1]), 1) / NS_PER_S
-    return Stream(duration_s, lambda: (rows,), segments=pieces)
+    return Stream(duration_s, lambda: (rows,), segments=_named(setting, rows))
 
 
 def _arrivals_ns(setting: Setting, seed: int) -> np.ndarray:
     """When requests arrive: all at once, or at a rate, the first after one gap. WorkloadError for a run of years."""
     if setting.load_kind != "poisson_rate":
-        at_once = {"single": 1, "static_batch": int(setting.load or 0), "saturated": setting.requests or SATURATED_REQUESTS}
+        at_once = {"single": 1, "static_batch": int(setting.load or 0), "saturated": _saturating(setting)}
         return np.zeros(at_once[setting.load_kind], np.int64)
     assert setting.load is not None
     number = np.arange(1, (setting.requests or OPEN_REQUESTS) + 1)
@@ -77,16 +84,20 @@ def _arrivals_ns(setting: Setting, seed: int) -> np.ndarray:
     return np.rint(arrival_s * NS_PER_S).astype(np.int64)
 
 
-def _pieces(setting: Setting, requests: int) -> np.ndarray:
-    """SEGMENTS of prompts of which a share is the same text for all; empty where nothing was cached.
+def _saturating(setting: Setting) -> int:
+    return setting.requests or harness_of(setting).saturated_requests or SATURATED_REQUESTS
+
+
+def _named(setting: Setting, rows: np.ndarray) -> np.ndarray:
+    """SEGMENTS of prompts of which a share is the same text for all, written into the rows; empty where nothing was cached.
 
     At least one token is a prompt's own, as vLLM computes the last one even of a prompt it has seen.
     """
-    assert setting.input_tokens is not None
-    shared = min(round(setting.cached_prompt_frac * setting.input_tokens), setting.input_tokens - 1)
-    if shared < 1:
+    shared = np.minimum(np.rint(setting.cached_prompt_frac * rows["input_tokens"]), rows["input_tokens"] - 1).astype(np.int64)
+    if shared.max(initial=0) < 1:
         return np.empty(0, SEGMENTS)
-    pieces = np.zeros(2 * requests, SEGMENTS)
-    pieces["tokens"][0::2], pieces["tokens"][1::2] = shared, setting.input_tokens - shared
-    pieces["segment_id"][1::2] = np.arange(1, requests + 1)
+    pieces = np.zeros(2 * len(rows), SEGMENTS)
+    pieces["tokens"][0::2], pieces["tokens"][1::2] = shared, rows["input_tokens"] - shared
+    pieces["segment_id"][1::2] = np.arange(1, len(rows) + 1)
+    rows["segments_start"], rows["segments_count"] = 2 * np.arange(len(rows)), 2
     return pieces

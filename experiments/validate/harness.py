@@ -1,0 +1,104 @@
+"""A harness: how a family of published measurements was made, where the points themselves do not say.
+
+What its load generator sends, which settings its engine had, and which software era stands for it. Found by the software that a
+point names. Nothing here is chosen by the error that it leads to.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.validate.point import Setting
+from hwprofiles import known_software, load_software
+from hwprofiles.software import DEFAULT
+
+TRTLLM_REQUESTS = {
+    (128, 128): 30_000,
+    (128, 2048): 3_000,
+    (128, 4096): 1_500,
+    (500, 2000): 3_000,
+    (1000, 1000): 3_000,
+    (1000, 2000): 1_500,
+    (2048, 128): 3_000,
+    (2048, 2048): 1_500,
+    (5000, 500): 1_500,
+    (20_000, 2000): 1_000,
+}
+"""Requests of a throughput run by (input, output) tokens: NVIDIA/TensorRT-LLM, docs/source/performance/perf-overview.md, 1.0."""
+
+
+@dataclass(frozen=True)
+class Harness:
+    """How the points of one load generator and one kind of server are played."""
+
+    shortest_frac: float = 1.0
+    """Lengths of prompts and answers are uniform from this share of isl and osl to the whole."""
+    saturated_requests: int | None = None
+    """Sent at once to saturate."""
+    reserves_answers: bool = False
+    """A request is admitted only where its whole answer has room."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `sim.Engine` that differ from vLLM's defaults."""
+
+
+def harness_of(setting: Setting) -> Harness:
+    """The harness of a setting; vLLM's defaults where none is known."""
+    is_closed, is_trtllm = setting.load_kind == "closed_concurrency", "TRT-LLM" in setting.software
+    if "InferenceX" in setting.software:
+        return _inferencex(setting)
+    if is_closed:
+        return _aiconfigurator(setting, is_trtllm)
+    return _trtllm_bench(setting) if is_trtllm else Harness()
+
+
+def _inferencex(setting: Setting) -> Harness:
+    """Client and server commands in the README of InferenceMAX, as InferenceX was called; the KV cache has no type there."""
+    limits = {"max_num_seqs": int(setting.load or 1), "max_num_batched_tokens": 8192, "gpu_memory_utilization": 0.9}
+    return Harness(shortest_frac=0.8, engine=limits | {"enable_prefix_caching": False})
+
+
+def _aiconfigurator(setting: Setting, is_trtllm: bool) -> Harness:
+    """Other closed loops are aiconfigurator's: a seat for each request in flight, and a budget of those, a prompt and 1500 tokens.
+
+    ai-dynamo/aiconfigurator, src/aiconfigurator/generator/rule_plugin/benchmark: trtllm.rule, vllm.rule. TensorRT-LLM computes
+    prompts whole unless told otherwise (llm_args.py, enable_chunked_prefill).
+    """
+    n, prompt, answer = int(setting.load or 1), setting.input_tokens or 0, setting.output_tokens or 0
+    limits: dict[str, Any] = {"max_num_seqs": n, "max_num_batched_tokens": n + prompt + 1500}
+    if is_trtllm:
+        limits |= _kv_type(setting) | {"enable_chunked_prefill": answer > n + 1500, "max_model_len": prompt + answer}
+    return Harness(engine=limits)
+
+
+def _trtllm_bench(setting: Setting) -> Harness:
+    """trtllm-bench: docs/source/performance, perf-overview.md and perf-benchmarking.md of TensorRT-LLM.
+
+    At most 2048 requests and 8192 tokens a step, 0.95 of the memory, and an admission policy that never evicts.
+    """
+    lengths = (setting.input_tokens or 0, setting.output_tokens or 0)
+    limits = {"max_num_seqs": 2048, "max_num_batched_tokens": 8192, "gpu_memory_utilization": 0.95}
+    return Harness(
+        saturated_requests=TRTLLM_REQUESTS.get(lengths), reserves_answers=True, engine=limits | _kv_type(setting)
+    )
+
+
+def _kv_type(setting: Setting) -> dict[str, str]:
+    """The fp8 checkpoints that NVIDIA publishes ask for an fp8 cache (hf_quant_config.json), and TensorRT-LLM obeys."""
+    return {"kv_cache_dtype": "fp8"} if setting.precision == "fp8" else {}
+
+
+def era_of(software: str) -> str:
+    """The software era whose host time stands for a text such as `TRT-LLM 1.0.0rc3`; the newest vLLM where none is known.
+
+    Of several eras of that engine the one that began last before the version; without a version the default or the last.
+    """
+    eras = [load_software(name) for name in known_software()]
+    mine = sorted((_version(era.since), era.id) for era in eras if era.engine.lower() in software.lower())
+    found = re.search(r"\d+(\.\d+)+", software)
+    before = [era for since, era in mine if found and since <= _version(found[0])]
+    return before[-1] if before else mine[-1][1] if mine else DEFAULT
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
