@@ -72,7 +72,8 @@ def check_plausible(composition: Composition, grid: Grid) -> None:
         if not least <= ratio <= most:
             mistakes.append(
                 f"{composition.gpu.id} {composition.model.id} tp {composition.tp}: {part} takes {ratio:.3g} times what the "
-                f"data sheet allows at least, {step}; expected {least:g} to {most:g} times where it is fastest. Are latencies in ms?"
+                f"data sheet allows at least, {step}; expected {least:g} to {most:g} times where it is fastest. "
+                "Are all latencies in ms?"
             )
     if mistakes:
         raise ProfileError("\n".join(mistakes))
