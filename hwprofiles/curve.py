@@ -8,7 +8,7 @@ from hwprofiles.records import ProfileError
 
 SPIKE = 20.0
 """How many times its neighbours a latency may be, or they it: of the kernels that shipped tables are made of none is more than
-10 times, and the sizes measured are at most 4 times apart."""
+10 times."""
 
 
 class Curve:
@@ -33,18 +33,16 @@ class Curve:
         return float(y[-1] + max(0.0, y[-1] - y[-2]) / (x[-1] - x[-2]) * (size - x[-1]))
 
     def spikes(self) -> list[int]:
-        """Which measurements are more than SPIKE times both of their neighbours, or less: at an end, the two nearest.
+        """Which measurements are more than SPIKE times both of their neighbours, or less.
 
-        Of a neighbour at a smaller size, whatever is above what grows in proportion to the size counts.
+        At an end both stand on one side: the two nearest, as many times larger or smaller as sizes differ.
         """
-        x, y = self.sizes, self.latencies_ms
+        x, y, last = self.sizes, self.latencies_ms, len(self.sizes) - 1
         found = []
-        for i in range(len(x)):
-            near = [j for j in (i - 1, i + 1) if 0 <= j < len(x)]
-            if len(near) < 2:
-                near = [j for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j < len(x)]
-            high = max((y[j] * max(1.0, x[i] / x[j]) for j in near), default=y[i])
-            low = min((y[j] * min(1.0, x[i] / x[j]) for j in near), default=y[i])
-            if y[i] > SPIKE * high or y[i] * SPIKE < low:
+        for i in range(last + 1):
+            near = [i - 1, i + 1] if 0 < i < last else [j for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j <= last]
+            grown = [y[j] * x[i] / x[j] for j in near] if i in (0, last) else []
+            around = [*(y[j] for j in near), *grown] or [y[i]]
+            if y[i] > SPIKE * max(around) or y[i] * SPIKE < min(around):
                 found.append(i)
         return found

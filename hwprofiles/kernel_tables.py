@@ -120,7 +120,8 @@ class KernelTables:
 def gemm_ms(curves: Mapping[tuple[int, int], Curve], m: int, n: int, k: int) -> float:
     """An (m, k) by (k, n) matrix product: bilinear in n and k, and in proportion to n beyond the widest one."""
     ks = bracket(sorted({k for _, k in curves}), k)
-    ns = sorted({n for n, _ in curves if all((n, k) in curves for k, _ in ks)})
+    first, *others = [at_k for at_k, _ in ks]
+    ns = sorted(at_n for at_n, at_k in curves if at_k == first and all((at_n, other) in curves for other in others))
     if not ns:
         raise ProfileError(f"no width n of matrix products was measured at both k {ks[0][0]} and k {ks[-1][0]}, around k {k}")
     beyond = max(1.0, n / ns[-1])

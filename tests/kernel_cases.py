@@ -84,9 +84,7 @@ def gpu_folder(folder, gpu="h100", slower=1.0):
     heads = {"kv_cache_dtype": "bfloat16", "head_dim": 128, "num_heads": 32, "num_key_value_heads": 8}
     lengths, decodes = (128, 512, 2048, 8192, 16_384), (1, 8, 64, 512, 1024)
     prompt = [
-        {**heads, "batch_size": b, "isl": n, "latency": ms(2 * 32 * 128 * b * n * n, 0)}
-        for b in (1, 2, 4, 8)
-        for n in lengths
+        {**heads, "batch_size": b, "isl": n, "latency": ms(2 * 32 * 128 * b * n * n, 0)} for b in (1, 2, 4, 8) for n in lengths
     ]
     write_table(folder, "attention", "context_attention", prompt)
     decode = [
@@ -116,15 +114,17 @@ def once_ms(decodes):
 
 def context_ms(decodes):
     """e of a layer of the exact machine."""
-    return 4e-6 * max(decodes, 12)
+    return 3e-6 * decodes + 1e-5 * decodes**0.5
 
 
-def exact_machine(gpu="h100", name="llama-3.1-8b", step=0.01, token=1e-5, work=2e-8, slower=1.0, once=once_ms):
+def exact_machine(
+    gpu="h100", name="llama-3.1-8b", step=0.01, token=1e-5, work=2e-8, slower=1.0, once=once_ms, context=context_ms
+):
     """A machine whose attention is exactly of the fitted form."""
     model = load_model(name)
     heads = model.heads, model.kv_heads
     prompts = {b: Formula(lambda n, b=b: slower * (step + token * b * n + work * b * n * n)) for b in (1, 2, 3, 4, 6, 8)}
-    decodes = {b: Formula(lambda n, b=b: slower * (once(b) + context_ms(b) * n)) for b in fit_error.DECODES}
+    decodes = {b: Formula(lambda n, b=b: slower * (once(b) + context(b) * n)) for b in fit_error.DECODES}
     shapes = [(n, k) for n in (1024, 65_536) for k in (1024, 65_536)]
     gemm = {shape: Curve(SIZES, [slower * (0.05 + m * 1e-3) for m in SIZES]) for shape in shapes}
     wide = {shape: Curve(SIZES, [slower * (0.2 + m * 1e-3) for m in SIZES]) for shape in shapes}

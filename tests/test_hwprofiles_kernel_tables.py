@@ -17,11 +17,7 @@ QUERIES = (4, 8, 16, 32)
 def formula_attention(queries=QUERIES, kv=KV, batches=(1, 2, 64)):
     """Attention that takes batch x length x (query heads + 3 KV heads) units, as so many sequences more would."""
     return Attention(
-        {
-            (q, k): {b: Curve([1, 4096], [b * (q + 3 * k), 4096 * b * (q + 3 * k)]) for b in batches}
-            for q in queries
-            for k in kv
-        }
+        {(q, k): {b: Curve([1, 4096], [b * (q + 3 * k), 4096 * b * (q + 3 * k)]) for b in batches} for q in queries for k in kv}
     )
 
 
@@ -178,7 +174,7 @@ def test_sizes_begin_at_one_whatever_was_measured(tmp_path):
 
 def test_shapes_with_nothing_in_common_are_named(tmp_path):
     change_table(small_tables(tmp_path), "gemm", "gemm", lambda frame: frame[(frame["m"] == 8) | (frame["n"] != 64)])
-    with pytest.raises(ProfileError, match="1 sizes m in common.*The fewest were measured for n 64, k 128: 8"):
+    with pytest.raises(ProfileError, match=r"1 sizes m in common.*The fewest were measured for n 64, k 128: 8"):
         _ = KernelTables.read(tmp_path, "bf16").sizes
     change_table(tmp_path, "gemm", "gemm", lambda frame: frame[(frame["n"] == 64) == (frame["k"] == 128)])
     with pytest.raises(ProfileError, match="no width n of matrix products was measured at both k 128 and k 256, around k 200"):
