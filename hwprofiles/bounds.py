@@ -53,12 +53,13 @@ def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
     """Sentences about what a step cost claims to do faster than the data sheet of the GPU allows."""
     bounds = Bounds(gpu, model, cost.precision, cost.tp)
     parts = [
-        *_knots("tokens", "f_tok", cost.tokens, bounds.tokens_ms),
-        *_knots("samples", "head", cost.samples, bounds.head_ms),
+        *_knots("tokens", "f_tok of {} tokens", cost.tokens, bounds.tokens_ms),
+        *_knots("samples", "head of {} samples", cost.samples, bounds.head_ms),
     ]
     for kv, a in cost.attention.items():
-        parts.append((f"attention.{kv}.prefill_work", "attention of prefill", a.prefill_work, bounds.prefill_work_ms()))
-        parts += _knots(f"attention.{kv}.contexts", "reading a token of", a.contexts, partial(bounds.contexts_ms, kv))
+        parts.append((f"attention.{kv}.prefill_work", "a unit of prefill work", a.prefill_work, bounds.prefill_work_ms()))
+        contexts_ms = partial(bounds.contexts_ms, kv)
+        parts += _knots(f"attention.{kv}.contexts", "a token of context of each of {} decodes", a.contexts, contexts_ms)
     for key, what, ticks, least_ms in parts:
         if ticks + ROUNDING_TICKS < least_ms * TICKS_PER_MS:
             yield (
@@ -69,4 +70,4 @@ def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
 
 def _knots(key: str, what: str, knots: Knots, least_ms: Callable[[int], float]) -> Iterator[tuple[str, str, int, float]]:
     for at, ticks in zip(knots.at, knots.ticks):
-        yield key, f"{what}({at})", ticks, least_ms(at)
+        yield key, what.format(at), ticks, least_ms(at)

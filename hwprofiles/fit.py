@@ -27,6 +27,10 @@ from hwprofiles.steptable import TICKS_PER_MS, Knots
 LICENCE = "Apache-2.0; derived from measurements that are Copyright NVIDIA CORPORATION & AFFILIATES"
 COMMAND = "servecast profiles fit DIR"
 
+PLAUSIBLE = (0.25, 50.0)
+"""How many times the least time of the data sheet a part of a step may take where it comes nearest to it. On the GPUs that
+ship it is 0.5 (attention on an RTX PRO 6000, from caches and at 8 bits) to 1.8; a wrong unit is off by 1000."""
+
 
 def fit_gpu(
     folder: Path, gpu: Gpu, models: Sequence[Model], precisions: Sequence[str], tps: Sequence[int]
@@ -49,10 +53,46 @@ def fits(gpu: Gpu, model: Model, precision: str, tp: int) -> bool:
 
 
 def fit_step_cost(composition: Composition, source: str) -> StepCost:
-    """The step cost nearest to the composed kernel times, and its error against them."""
+    """The step cost nearest to the composed kernel times, and its error against them.
+
+    ProfileError for times that no GPU of that data sheet can have.
+    """
+    check_plausible(composition, full_grid(composition))
     cost = _cost(composition, full_grid(composition), source)
     half = _cost(composition, half_grid(composition), source)
     return replace(cost, error=measure_error(cost, half, composition))
+
+
+def check_plausible(composition: Composition, grid: Grid) -> None:
+    """ProfileError with each part of a step that is nowhere near what the data sheet allows."""
+    least, most = PLAUSIBLE
+    mistakes = []
+    for part, ratios in _least_times(composition, grid):
+        ratio, step = min(ratios, default=(1.0, ""))
+        if not least <= ratio <= most:
+            mistakes.append(
+                f"{composition.gpu.id} {composition.model.id} tp {composition.tp}: {part} takes {ratio:.3g} times what the "
+                f"data sheet allows at least, {step}; expected {least:g} to {most:g} times where it is fastest. "
+                "Are all latencies in ms?"
+            )
+    if mistakes:
+        raise ProfileError("\n".join(mistakes))
+
+
+def _least_times(composition: Composition, grid: Grid) -> Iterator[tuple[str, list[tuple[float, str]]]]:
+    """(part of a step, [(its time / the least by the data sheet, of what)])"""
+    c, bounds = composition, Bounds(composition.gpu, composition.model, composition.tables.precision, composition.tp)
+    yield "f_tok", [(c.matrices_ms(m) / bounds.tokens_ms(m), f"of {m} tokens") for m in grid.sizes]
+    yield "head", [(c.head_ms(b) / bounds.head_ms(b), f"of {b} samples") for b in grid.sizes]
+    work_ms = bounds.prefill_work_ms()
+    for kv in c.tables.decodes:
+        steps = [(b, n) for b, n in grid.prompt_steps if c.is_prompt_measured(b, n, kv)]
+        ratios = [(c.prompt_attention_ms(b, n, kv) / (work_ms * b * n * n), f"of {b} prompts of {n} tokens") for b, n in steps]
+        yield f"attention of prefill, KV {kv},", ratios
+        token_ms = bounds.decode_context_token_ms(kv)
+        steps = [(b, n) for b, n in grid.decode_steps if c.is_decode_measured(b, n, kv)]
+        ratios = [(c.decode_attention_ms(b, n, kv) / (token_ms * b * n), f"of {b} decodes of {n} tokens") for b, n in steps]
+        yield f"attention of decodes, KV {kv},", ratios
 
 
 def _cost(composition: Composition, grid: Grid, source: str) -> StepCost:
@@ -88,6 +128,7 @@ def _tokens(composition: Composition, sizes: Sequence[int], bounds: Bounds) -> K
 
 def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) -> AttentionCost:
     steps = [(b, n) for b, n in grid.prompt_steps if composition.is_prompt_measured(b, n, kv)]
+    _check_steps("prompts", steps, composition, kv)
     once, token, work = _fit(
         [(1, b * n, b * n * n) for b, n in steps],
         [composition.prompt_attention_ms(b, n, kv) for b, n in steps],
@@ -95,6 +136,7 @@ def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) ->
         (0, 0, bounds.prefill_work_ms()),
     )
     steps = [(b, n) for b, n in grid.decode_steps if composition.is_decode_measured(b, n, kv)]
+    _check_steps("decodes", steps, composition, kv)
     at = sorted({b for b, _ in steps})
     rises = _fit(
         [(*_rises(at, b), *(n * rise for rise in _rises(at, b))) for b, n in steps],
@@ -106,6 +148,15 @@ def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) ->
     least = (_ticks(bounds.contexts_ms(kv, b)) for b in at)
     knots = Knots(tuple(at), tuple(decodes)), Knots(tuple(at), tuple(map(max, contexts, least)))
     return AttentionCost(once, token, work, *knots)
+
+
+def _check_steps(what: str, steps: Sequence[tuple[int, int]], composition: Composition, kv: str) -> None:
+    """ProfileError where a line would have to be drawn through one point."""
+    if min((len({step[i] for step in steps}) for i in (0, 1)), default=0) < 2:
+        raise ProfileError(
+            f"{composition.gpu.id} {composition.model.id} tp {composition.tp}: attention of {what} with KV {kv} was measured "
+            f"for {len(steps)} of the fit's steps; expected two numbers of {what} and two lengths at least"
+        )
 
 
 def _rises(at: Sequence[int], decodes: int) -> list[int]:

@@ -64,7 +64,7 @@ UNSPLIT = {"unsplit_blocks": (30.0, 0.0, 1000.0)}
 DIGITS = 4
 """Of a constant: finer than any measurement, coarser than where two least-squares programs stop."""
 
-ELEMENTWISE = Elementwise(ELEMENTWISE_KERNELS * ELEMENTWISE_LAUNCH_MS, ELEMENTWISE_BANDWIDTH_FRAC)
+ELEMENTWISE = Elementwise(ELEMENTWISE_KERNELS, ELEMENTWISE_LAUNCH_MS, ELEMENTWISE_BANDWIDTH_FRAC)
 """As in the composition, which has no measurements of them."""
 
 MATRIX_PARTS, ATTENTION_PARTS = slice(0, 2), slice(2, 4)

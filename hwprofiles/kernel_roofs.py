@@ -78,12 +78,15 @@ class AllReduce:
 class Elementwise:
     """All kernels of a layer but matrix products, all-reduces and attention, taken together."""
 
+    kernels: int
+    """Of a layer without norms of queries or keys; each of those is one more."""
     launch_ms: float
+    """Of each kernel."""
     bandwidth_frac: float
 
-    def ms(self, gpu: Gpu, moved_bytes: Any) -> Any:
-        """Time of those of one layer."""
-        return self.launch_ms + moved_bytes / (self.bandwidth_frac * bytes_per_ms(gpu))
+    def ms(self, gpu: Gpu, moved_bytes: Any, norms: int = 0) -> Any:
+        """Time of those of one layer, with so many norms of queries or keys."""
+        return (self.kernels + norms) * self.launch_ms + moved_bytes / (self.bandwidth_frac * bytes_per_ms(gpu))
 
 
 @dataclass(frozen=True)

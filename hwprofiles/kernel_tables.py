@@ -4,13 +4,14 @@ The files are laid out as aiconfigurator's: `<operation>/<engine>/<version>/<tab
 the latency in ms of one call on one GPU.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from hwprofiles.curve import SPIKE, Curve
 from hwprofiles.records import ProfileError
 
 ENGINE = "vllm"
@@ -24,24 +25,11 @@ HEAD_SIZE = 128
 
 MAX_FILE_BYTES = 64 << 20
 
+FEWEST_SIZES = 2
+"""That all matrix products must have in common."""
+
 Heads = tuple[int, int]
 """(query heads, KV heads) of one GPU."""
-
-
-class Curve:
-    """Measured ms at increasing sizes: linear in between, and along the last two beyond the end."""
-
-    def __init__(self, sizes: Iterable[float], latencies_ms: Iterable[float]) -> None:
-        pairs = sorted(zip(sizes, latencies_ms))
-        self.sizes = np.array([size for size, _ in pairs], dtype=float)
-        self.latencies_ms = np.array([ms for _, ms in pairs], dtype=float)
-
-    def ms(self, size: float) -> float:
-        """The latency at `size`; below the smallest measurement, that measurement."""
-        x, y = self.sizes, self.latencies_ms
-        if size <= x[-1] or len(x) == 1:
-            return float(np.interp(size, x, y))
-        return float(y[-1] + max(0.0, y[-1] - y[-2]) / (x[-1] - x[-2]) * (size - x[-1]))
 
 
 class Attention:
@@ -118,14 +106,24 @@ class KernelTables:
 
     @property
     def sizes(self) -> list[int]:
-        """The token counts that every matrix product was measured at."""
-        return sorted(set.intersection(*({int(size) for size in curve.sizes} for curve in self.gemm.values())))
+        """1, and the token counts that every matrix product was measured at; ProfileError where those are too few."""
+        common = set.intersection(*({int(size) for size in curve.sizes} for curve in self.gemm.values()))
+        if len(common) < FEWEST_SIZES:
+            (n, k), fewest = min(self.gemm.items(), key=lambda item: len(item[1].sizes))
+            raise ProfileError(
+                f"matrix products have {len(common)} sizes m in common; expected {FEWEST_SIZES} at least. "
+                f"The fewest were measured for n {n}, k {k}: {', '.join(f'{size:.0f}' for size in fewest.sizes[:8])}"
+            )
+        return sorted({1} | common)
 
 
 def gemm_ms(curves: Mapping[tuple[int, int], Curve], m: int, n: int, k: int) -> float:
     """An (m, k) by (k, n) matrix product: bilinear in n and k, and in proportion to n beyond the widest one."""
     ks = bracket(sorted({k for _, k in curves}), k)
-    ns = sorted({n for n, _ in curves if all((n, k) in curves for k, _ in ks)})
+    first, *others = [at_k for at_k, _ in ks]
+    ns = sorted(at_n for at_n, at_k in curves if at_k == first and all((at_n, other) in curves for other in others))
+    if not ns:
+        raise ProfileError(f"no width n of matrix products was measured at both k {ks[0][0]} and k {ks[-1][0]}, around k {k}")
     beyond = max(1.0, n / ns[-1])
     corners = ((curves[at_n, at_k], wn * wk) for at_n, wn in bracket(ns, n) for at_k, wk in ks)
     return beyond * sum(weight * curve.ms(m) for curve, weight in corners if weight)
@@ -164,10 +162,21 @@ def _gemms(frame: pd.DataFrame, precision: str, folder: Path) -> dict[tuple[int,
 def _curves(frame: pd.DataFrame, key: tuple[str, ...], size: str) -> dict[tuple[int, ...], Curve]:
     """One curve over `size` for each value of `key`; of several measurements of one point, the median."""
     medians = frame.groupby([*key, size])["latency"].median().reset_index()
-    return {
-        tuple(int(part) for part in values): Curve(group[size], group["latency"])
-        for values, group in medians.groupby(list(key))
-    }
+    found = {}
+    for values, group in medians.groupby(list(key)):
+        curve = Curve(group[size], group["latency"])
+        mistakes = [_spike(frame, dict(zip((*key, size), (*values, curve.sizes[i])))) for i in curve.spikes()]
+        found[tuple(int(part) for part in values)] = Curve(group[size], group["latency"], "\n".join(mistakes))
+    return found
+
+
+def _spike(frame: pd.DataFrame, point: Mapping[str, float]) -> str:
+    """What to say of a measurement that does not go with its neighbours; rows are counted from 0."""
+    rows = frame[(frame[list(point)] == list(point.values())).all(axis=1)]
+    where = ", ".join(f"{name} {value:.0f}" for name, value in point.items())
+    latencies = ", ".join(f"row {row}: {ms:g} ms" for row, ms in rows["latency"].items())
+    place = frame.attrs.get("place", "kernel table")
+    return f"{place}: {latencies} at {where}; expected 1/{SPIKE:g} to {SPIKE:g} times what the neighbouring sizes take"
 
 
 @dataclass(frozen=True)
@@ -229,7 +238,25 @@ class _Source:
         missing = [name for name in (*columns, "latency") if name not in frame.columns]
         if missing:
             raise ProfileError(f"{path}: no column {', '.join(missing)}; there are: {', '.join(frame.columns)}")
-        latency = frame["latency"]
-        if not (pd.api.types.is_numeric_dtype(latency) and (np.isfinite(latency) & (latency > 0)).all()):
-            raise ProfileError(f"{path}: a latency is not a finite number above 0")
-        return frame
+        mistakes = [f"{path}: {sentence}" for name in (*columns, "latency") for sentence in _wrong_cells(frame[name])]
+        if mistakes:
+            raise ProfileError("\n".join(mistakes))
+        frame.attrs["place"] = str(path)
+        return frame.reset_index(drop=True)
+
+
+def _wrong_cells(column: pd.Series) -> Iterator[str]:
+    """Sentences about the first cell of a column that cannot be; rows are counted from 0."""
+    name = str(column.name)
+    if name.endswith("dtype"):
+        return
+    expected = "a finite number of ms above 0" if name == "latency" else "a whole number of 1 or more"
+    least = 0 if name in ("latency", "step") else 1  # the tables count the tokens before a decode
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        yield f"column {name} is of {column.dtype}; expected {expected}"
+        return
+    is_right = np.isfinite(column) & (column >= least)
+    is_right &= (column > 0) if name == "latency" else (column % 1 == 0)
+    if not is_right.all():
+        row = int(np.argmin(is_right))
+        yield f"row {row}: {name} is {column.iloc[row]}; expected {expected}"

@@ -165,10 +165,11 @@ class ModelRoofline:
             (model.hidden, mlp_width),
         )
         gemms_ms = sum(self.gemm.ms(self.gpu, m, n, k) for n, k in shapes)
-        # Norms read and write the hidden state, the activation two MLP widths and one, rotation and KV write the heads.
-        moved_bytes = WIDE_BYTES * m * (8 * model.hidden + 3 * mlp_width + 4 * (query_width + kv_width))
-        other_ms = self.elementwise.ms(self.gpu, moved_bytes) + 2 * self.allreduce.ms(self.gpu, m * model.hidden, self.tp)
-        return model.layers * (gemms_ms + other_ms)
+        # Norms read and write hidden state or heads, the activation two MLP widths and one, rotation and KV write all heads.
+        normed_width = sum({"q": query_width, "k": kv_width}[norm] for norm in model.norms)
+        moved_bytes = WIDE_BYTES * m * (8 * model.hidden + 3 * mlp_width + 4 * (query_width + kv_width) + 2 * normed_width)
+        elementwise_ms = self.elementwise.ms(self.gpu, moved_bytes, len(model.norms))
+        return model.layers * (gemms_ms + elementwise_ms + 2 * self.allreduce.ms(self.gpu, m * model.hidden, self.tp))
 
     def head_ms(self, samples: Any) -> Any:
         """The output head for so many sampled rows, one at least; the vocabulary is shared out."""

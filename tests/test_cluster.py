@@ -4,25 +4,32 @@ from dataclasses import replace
 
 import pytest
 
-from hwprofiles import known_gpus, list_profiles
+from hwprofiles import ProfileError, known_gpus, list_profiles, load_step_cost
 from hwprofiles.memory import KV_CACHE_PRECISION
 from sim import Cluster, ClusterError, Engine
 from tests.cases import AffineCost
 
-PROFILES = [(row.gpu, row.model, row.tp) for row in list_profiles() if row.gpu == "h100" and row.precision == "bf16"]
-"""Only H100 has attention with KV at fp8 for all of them."""
+PROFILES = [(row.gpu, row.model, row.precision, row.tp) for row in list_profiles()]
+HAS_FP8 = [profile for profile in PROFILES if "fp8" in load_step_cost(*profile).attention]
 
 
 def blocks(cluster, kv_cache_dtype):
     return replace(cluster, engine=Engine(kv_cache_dtype=kv_cache_dtype)).plan().num_blocks
 
 
-@pytest.mark.parametrize(("gpu", "model", "tp"), PROFILES)
-def test_kv_elements_of_half_the_size_make_twice_the_blocks(gpu, model, tp):
-    cluster = Cluster(gpu=gpu, model=model, tp=tp)
+@pytest.mark.parametrize(("gpu", "model", "precision", "tp"), HAS_FP8)
+def test_kv_elements_of_half_the_size_make_twice_the_blocks(gpu, model, precision, tp):
+    cluster = Cluster(gpu=gpu, model=model, precision=precision, tp=tp)
     wide, small = blocks(cluster, "bfloat16"), blocks(cluster, "fp8")
     assert small in (2 * wide, 2 * wide + 1)  # the remainder of a block may hold one of half the size
     assert blocks(cluster, "auto") == wide == cluster.plan().num_blocks
+
+
+def test_a_type_of_kv_cache_that_was_not_measured_on_a_gpu_is_refused_with_those_that_were():
+    gpu, model, precision, tp = next(profile for profile in PROFILES if profile not in HAS_FP8)
+    cluster = Cluster(gpu=gpu, model=model, precision=precision, tp=tp, engine=Engine(kv_cache_dtype="fp8"))
+    with pytest.raises(ProfileError, match="kv_cache_dtype 'fp8'; there is attention with KV in bf16"):
+        cluster.plan()
 
 
 def test_an_unknown_type_of_kv_cache_is_refused_with_the_nearest():

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,16 @@ from hwprofiles.costmodel import StepCost
 from hwprofiles.datasheet import Gpu, Model
 from hwprofiles.records import MAX_FILE_BYTES, ProfileError, parse_record
 
-JSON_FILE = next(path for path in files("hwprofiles").joinpath("measured").iterdir() if path.name.endswith(".json"))
-JSON_KEYS = [
-    (key, inner)
-    for key, value in json.loads(JSON_FILE.read_text()).items()
-    for inner in (value if isinstance(value, dict) else [None])
-]
+JSON_FILE = files("hwprofiles").joinpath("measured", "h100_llama-3.1-8b_fp8_tp1.json")
+
+
+def keys(table: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The places of everything in a file: tables, and what is in them."""
+    inner = [key for name, value in table.items() if isinstance(value, dict) for key in keys(value, (*above, name))]
+    return [(*above, name) for name in table] + inner
+
+
+JSON_KEYS = keys(json.loads(JSON_FILE.read_text()))
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -43,12 +48,10 @@ def test_any_bytes_give_a_profile_error(content, place, record):
 
 @given(st.sampled_from(JSON_KEYS), ANY_JSON)
 def test_any_value_in_a_step_cost_is_taken_or_refused_as_a_profile_error(key, value):
-    table = json.loads(JSON_FILE.read_text())
-    outer, inner = key
-    if inner is None:
-        table[outer] = value
-    else:
-        table[outer][inner] = value
+    table = inner = json.loads(JSON_FILE.read_text())
+    for name in key[:-1]:
+        inner = inner[name]
+    inner[key[-1]] = value
     try:
         cost = parse_record(StepCost, json.dumps(table).encode(), "x.json")
     except ProfileError:
@@ -108,9 +111,27 @@ def test_nesting_beyond_the_parser_is_a_profile_error():
     ],
 )
 def test_knots_that_cannot_be_are_refused(old, new, sentence):
+    """Those of f_tok; every other part of a table is checked by the same lines, under its own name."""
     table = json.loads(JSON_FILE.read_text().replace(old, new, 1))
     del table["x"]
     with pytest.raises(ProfileError, match=sentence):
+        parse_record(StepCost, json.dumps(table).encode(), "x.json")
+
+
+@pytest.mark.parametrize("place", [("samples",), ("attention", "fp8", "decodes"), ("attention", "bf16", "contexts")])
+def test_every_part_of_a_table_has_knots_that_never_decrease(place):
+    table = knots = json.loads(JSON_FILE.read_text())
+    for key in place:
+        knots = knots[key]
+    knots["ticks"].reverse()
+    with pytest.raises(ProfileError, match=rf"{'.'.join(place)}\.ticks must never decrease: more work is never faster"):
+        parse_record(StepCost, json.dumps(table).encode(), "x.json")
+
+
+def test_a_table_without_attention_at_sixteen_bits_is_refused():
+    table = json.loads(JSON_FILE.read_text())
+    del table["attention"]["bf16"]
+    with pytest.raises(ProfileError, match="attention must have an entry bf16"):
         parse_record(StepCost, json.dumps(table).encode(), "x.json")
 
 
