@@ -158,8 +158,13 @@ class Job:
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
         table = self.scenario.cluster
-        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp)
-        return {"grade": cost.grade, "era": table.software if hasattr(table,"software") else "vllm-2026", "error_mape_frac": cost.error_mape_frac, "source": cost.source}
+        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp, table.profiles)
+        return {
+            "grade": cost.grade,
+            "era": table.software if hasattr(table, "software") else "vllm-2026",
+            "error_mape_frac": cost.error_mape_frac,
+            "source": cost.source,
+        }
 
     def close(self, holds: bool | None) -> int:
         """The exit code: 3 where --assert-slo was given and the SLO was missed."""

@@ -37,14 +37,16 @@ def _file_safe(name: str) -> str:
 
 def _gpu(name: str) -> str:
     from hwprofiles import known_gpus
+    from hwprofiles.own_file import is_path
 
-    return known("gpu", name, known_gpus())
+    return name if is_path(name) else known("gpu", name, known_gpus())
 
 
 def _model(name: str) -> str:
     from hwprofiles import known_models
+    from hwprofiles.own_file import is_path
 
-    return known("model", name, known_models())
+    return name if is_path(name) else known("model", name, known_models())
 
 
 def _router(name: str) -> str:
@@ -80,7 +82,22 @@ class ClusterTable(Table):
     tp: Annotated[int, Field(ge=1, le=64)] = 1
     instances: Annotated[int, Field(ge=1, le=4096)] = 1
     router: Annotated[str, AfterValidator(_router)] = "power_of_two"
+    profiles: Annotated[str, Field(min_length=1)] | None = None
     gpu_price_per_hour: Annotated[float, BeforeValidator(_dollars_per_hour), Field(gt=0.0)] | None = None
+
+    @property
+    def gpu_name(self) -> str:
+        """As people read it: a file goes by its name alone."""
+        from hwprofiles import load_gpu
+
+        return load_gpu(self.gpu).id
+
+    @property
+    def model_name(self) -> str:
+        """The same of the model."""
+        from hwprofiles import load_model
+
+        return load_model(self.model).id
 
 
 class EngineTable(Table):

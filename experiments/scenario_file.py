@@ -12,10 +12,17 @@ from pydantic import BaseModel, ValidationError
 from experiments.errors import UserError, nearest
 from experiments.scenario import Scenario
 from experiments.workload_tables import Asked
+from hwprofiles.own_file import is_path
 from workloads.clients import is_pool_file
 
 MOST_BYTES = 1_000_000
 Tables = TypeVar("Tables", bound=Asked)
+
+_PATHS = {"workload": ("pool", "servegen", "trace"), "cluster": ("gpu", "model", "profiles")}
+"""Keys whose value is a place, or may be."""
+
+_IS_PATH = {"pool": is_pool_file, "gpu": is_path, "model": is_path}
+"""How a place is told from a name, where a value may be either."""
 
 _EXPECTED = {
     "float_type": "expected a number, without a unit",
@@ -143,18 +150,32 @@ def _shown(value: Any) -> str:
 
 
 def _with_paths(scenario: Tables, place: str, folder: Path) -> Tables:
-    """Paths of data files, taken from the scenario's folder, which must exist."""
-    workload = scenario.workload
-    changes = {}
-    for key in ("pool", "servegen", "trace"):
-        name = getattr(workload, key)
-        if name is None or (key == "pool" and not is_pool_file(name)):
-            continue
-        path = Path(name) if Path(name).is_absolute() else folder / name
-        if not path.exists():
-            raise UserError(f"{place}: workload.{key} = {_shown(name)}: no such file (looked for {path})")
-        changes[key] = str(path.resolve())  # so that the resolved scenario finds it from anywhere
-    return scenario.model_copy(update={"workload": workload.model_copy(update=changes)}) if changes else scenario
+    """Paths of data files, taken from the scenario's folder, which must exist; they become absolute."""
+    changed, mistakes = {}, []
+    for table in ("workload", "cluster"):
+        of = getattr(scenario, table, None)
+        paths = {}
+        for key in _PATHS[table]:
+            name = getattr(of, key, None)
+            if name is None or not _IS_PATH.get(key, bool)(name):
+                continue
+            path = Path(name) if Path(name).is_absolute() else folder / name
+            if not _exists(path):
+                mistakes.append(f"{place}: {table}.{key} = {_shown(name)}: no such file (looked for {path})")
+            else:
+                paths[key] = str(path.resolve())  # so that the resolved scenario finds it from anywhere
+        if paths and of is not None:
+            changed[table] = of.model_copy(update=paths)
+    if mistakes:
+        raise UserError(mistakes)
+    return scenario.model_copy(update=changed) if changed else scenario
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
 def _literal(value: Any) -> str:

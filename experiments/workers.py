@@ -134,6 +134,7 @@ def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:
         instances=table.instances if instances is None else instances,
         router=table.router,
         engine=Engine(**scenario.engine.model_dump()),
+        profiles=table.profiles,
     )
 
 

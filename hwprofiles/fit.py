@@ -7,7 +7,7 @@ input gives the same bytes.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,35 +17,13 @@ from scipy.optimize import nnls
 from hwprofiles.bounds import Bounds
 from hwprofiles.composition import Composition
 from hwprofiles.costmodel import AttentionCost, FittedRange, StepCost
-from hwprofiles.datasheet import Gpu, Model
+from hwprofiles.datasheet import Gpu
 from hwprofiles.fit_error import NOT_MEASURED, Grid, full_grid, half_grid, measure_error
 from hwprofiles.kernel_tables import KernelTables
-from hwprofiles.memory import kv_blocks
-from hwprofiles.records import ProfileError
 from hwprofiles.steptable import TICKS_PER_MS, Knots
 
 LICENCE = "Apache-2.0; derived from measurements that are Copyright NVIDIA CORPORATION & AFFILIATES"
 COMMAND = "servecast profiles fit DIR"
-
-
-def fit_gpu(
-    folder: Path, gpu: Gpu, models: Sequence[Model], precisions: Sequence[str], tps: Sequence[int]
-) -> Iterator[StepCost]:
-    """The step cost of every combination that fits into the GPU's memory and that its kernel tables in `folder` cover."""
-    for precision in precisions:
-        tables = KernelTables.read(folder / gpu.calibration, precision)
-        for model in models:
-            for tp in tps:
-                if fits(gpu, model, precision, tp) and (tp == 1 or tp in tables.allreduce):
-                    yield fit_step_cost(Composition(tables, gpu, model, tp), source_of(folder, gpu, tables))
-
-
-def fits(gpu: Gpu, model: Model, precision: str, tp: int) -> bool:
-    """Whether a model can be split so and has room on the GPUs."""
-    try:
-        return kv_blocks(gpu, model, precision, tp) > 0
-    except ProfileError:
-        return False
 
 
 def fit_step_cost(composition: Composition, source: str) -> StepCost:
