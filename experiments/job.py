@@ -158,7 +158,7 @@ class Job:
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
         table = self.scenario.cluster
-        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp)
+        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp, table.profiles)
         era = load_software(table.software).name
         return {"grade": cost.grade, "era": era, "error_mape_frac": cost.error_mape_frac, "source": cost.source}
 

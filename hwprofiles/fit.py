@@ -17,10 +17,9 @@ from scipy.optimize import nnls
 from hwprofiles.bounds import Bounds
 from hwprofiles.composition import Composition
 from hwprofiles.costmodel import AttentionCost, FittedRange, StepCost
-from hwprofiles.datasheet import Gpu, Model
+from hwprofiles.datasheet import Gpu
 from hwprofiles.fit_error import NOT_MEASURED, Grid, full_grid, half_grid, measure_error
 from hwprofiles.kernel_tables import KernelTables
-from hwprofiles.memory import kv_blocks
 from hwprofiles.records import ProfileError
 from hwprofiles.steptable import TICKS_PER_MS, Knots
 
@@ -30,26 +29,6 @@ COMMAND = "servecast profiles fit DIR"
 PLAUSIBLE = (0.25, 50.0)
 """How many times the least time of the data sheet a part of a step may take where it comes nearest to it. On the GPUs that
 ship it is 0.5 (attention on an RTX PRO 6000, from caches and at 8 bits) to 1.8; a wrong unit is off by 1000."""
-
-
-def fit_gpu(
-    folder: Path, gpu: Gpu, models: Sequence[Model], precisions: Sequence[str], tps: Sequence[int]
-) -> Iterator[StepCost]:
-    """The step cost of every combination that fits into the GPU's memory and that its kernel tables in `folder` cover."""
-    for precision in precisions:
-        tables = KernelTables.read(folder / gpu.calibration, precision)
-        for model in models:
-            for tp in tps:
-                if fits(gpu, model, precision, tp) and (tp == 1 or tp in tables.allreduce):
-                    yield fit_step_cost(Composition(tables, gpu, model, tp), source_of(folder, gpu, tables))
-
-
-def fits(gpu: Gpu, model: Model, precision: str, tp: int) -> bool:
-    """Whether a model can be split so and has room on the GPUs."""
-    try:
-        return kv_blocks(gpu, model, precision, tp) > 0
-    except ProfileError:
-        return False
 
 
 def fit_step_cost(composition: Composition, source: str) -> StepCost:
@@ -89,7 +68,7 @@ def _least_times(composition: Composition, grid: Grid) -> Iterator[tuple[str, li
         steps = [(b, n) for b, n in grid.prompt_steps if c.is_prompt_measured(b, n, kv)]
         ratios = [(c.prompt_attention_ms(b, n, kv) / (work_ms * b * n * n), f"of {b} prompts of {n} tokens") for b, n in steps]
         yield f"attention of prefill, KV {kv},", ratios
-        token_ms = bounds.decode_context_token_ms(kv)
+        token_ms = bounds.contexts_ms(kv, 1)
         steps = [(b, n) for b, n in grid.decode_steps if c.is_decode_measured(b, n, kv)]
         ratios = [(c.decode_attention_ms(b, n, kv) / (token_ms * b * n), f"of {b} decodes of {n} tokens") for b, n in steps]
         yield f"attention of decodes, KV {kv},", ratios

@@ -66,9 +66,12 @@ def _mistakes(hint: Any, value: Any, key: str, known: Mapping[str, Any]) -> Iter
     if is_dataclass(hint):
         yield from _table_mistakes(hint, value, key, known)
     elif typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
         if isinstance(value, list):
+            if inner is int and all(type(item) is int and 0 <= item <= INT64_MAX for item in value):
+                return  # the many knots of a step table, all at once
             for item in value:
-                yield from _mistakes(typing.get_args(hint)[0], item, key, {})
+                yield from _mistakes(inner, item, key, {})
         else:
             yield f"{key} must be a list, not {value!r:.40}"
     elif typing.get_origin(hint) is dict:
@@ -117,7 +120,8 @@ def _build(hint: Any, value: Any, known: Mapping[str, Any]) -> Any:
     if typing.get_origin(hint) is dict:
         return {name: _build(typing.get_args(hint)[1], item, {}) for name, item in value.items()}
     if typing.get_origin(hint) is tuple:
-        return tuple(_build(typing.get_args(hint)[0], item, {}) for item in value)
+        inner = typing.get_args(hint)[0]
+        return tuple(value) if inner is int else tuple(_build(inner, item, {}) for item in value)
     return float(value) if hint is float else value
 
 
