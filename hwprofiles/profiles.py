@@ -62,11 +62,6 @@ def _shipped(gpu: Gpu, model: Model, precision: str, tp: int) -> StepCost:
         return _load(name)
     if gpu.id in known_rooflines():
         return roofline_step_cost(gpu, model, precision, tp)
-    if gpu.id not in known_gpus():
-        raise ProfileError(
-            f"no step cost for {gpu.id} {model.id} {precision} tp {tp}: no table of a GPU of one's own ships; "
-            "expected a folder of profiles (cluster.profiles, --profiles) that servecast profiles fit made of its kernel tables"
-        )
     raise ProfileError(_nearest(gpu.id, model.id, precision, tp))
 
 
@@ -80,9 +75,11 @@ def _nearest(gpu: str, model: str, precision: str, tp: int) -> str:
     nearest = min(rows, key=lambda row: _distance(gpu, model, precision, tp, row))
     same = [row for row in rows if row.gpu == nearest.gpu and row.model == nearest.model]
     there = "\n".join(f"  {row.gpu} {row.model} {row.precision} tp {row.tp}" for row in same)
+    advice = "" if gpu in known_gpus() else "; for a GPU of one's own give a folder that servecast profiles fit wrote"
     return (
         f"no step cost for {gpu} {model} {precision} tp {tp}; "
-        f"the nearest is {nearest.gpu} {nearest.model} {nearest.precision} tp {nearest.tp}; of that model there are:\n{there}"
+        f"the nearest is {nearest.gpu} {nearest.model} {nearest.precision} tp {nearest.tp}{advice}; "
+        f"of that model there are:\n{there}"
     )
 
 

@@ -24,7 +24,6 @@ from tests.kernel_cases import (
     gpu_folder,
     once_ms,
     read_gpu,
-    write_table,
 )
 from tests.shared_data import needs_shared
 
@@ -165,31 +164,12 @@ def test_attention_measured_at_one_length_alone_is_refused(tmp_path):
         fit.fit_step_cost(composition, "made up")
 
 
-def test_what_has_no_room_or_cannot_be_split_gets_no_table(tmp_path):
-    gpu, big, small = load_gpu("h100"), load_model("llama-3.1-70b"), load_model("llama-3.1-8b")
-    assert not fit.fits(gpu, big, "bf16", 1) and fit.fits(gpu, big, "bf16", 2)
-    assert not fit.fits(gpu, small, "bf16", 3) and not fit.fits(gpu, small, "fp4", 1)
-    gpu_folder(tmp_path / gpu.calibration)
-    costs = list(fit.fit_gpu(tmp_path, gpu, [small, big], ["bf16"], [1, 3, 8]))
-    assert [(cost.model, cost.tp) for cost in costs] == [("llama-3.1-8b", 1)]  # all-reduces were measured among 2 alone
-
-
 def test_a_folder_that_is_a_copy_says_of_which_commit(tmp_path):
     commit = "0123456789abcdef0123456789abcdef01234567"
     gpu = load_gpu("h100")
     tables = KernelTables.read(gpu_folder(tmp_path / gpu.calibration), "bf16")
     (tmp_path / "SOURCE.txt").write_text(f"taken from commit {commit}")
     assert fit.source_of(tmp_path, gpu, tables).startswith(f"ai-dynamo/aiconfigurator, commit {commit}, h100_sxm")
-
-
-def test_a_precision_without_matrix_products_is_refused_with_the_folder(tmp_path):
-    gpu = load_gpu("h100")
-    gpu_folder(tmp_path / gpu.calibration)
-    with pytest.raises(ProfileError, match="no matrix product in fp8 was measured there"):
-        list(fit.fit_gpu(tmp_path, gpu, [load_model("llama-3.1-8b")], ["fp8"], [1]))
-    write_table(tmp_path / gpu.calibration, "gemm", "gemm", [{"gemm_dtype": "bfloat16", "m": 1, "latency": 1.0}])
-    with pytest.raises(ProfileError, match="no column n, k"):
-        list(fit.fit_gpu(tmp_path, gpu, [load_model("llama-3.1-8b")], ["bf16"], [1]))
 
 
 @pytest.mark.parametrize(("combination", "expected"), ATTENTION_MS.items())

@@ -110,7 +110,7 @@ def test_a_resolved_scenario_reads_back_to_the_same():
         ({"engine__block_size": 0}, "engine.block_size = 0: expected"),
         ({"engine__policy": "fifo"}, "no policy 'fifo'"),
         ({"cluster__software": "vllm-2062"}, "no software 'vllm-2062'; did you mean 'vllm-2026'?"),
-        ({"cluster__model": "gone/config.json"}, "cluster.model: "),
+        ({"cluster__model": "gone/config.json"}, 'cluster.model = "gone/config.json": no such file'),
         ({"engine__kv_cache_dtype": "pf8"}, "no kv_cache_dtype 'pf8'; did you mean 'fp8'?"),
         ({"engine__watermark": 1.0}, "engine.watermark = 1.0: expected less than 1"),
     ],
