@@ -31,11 +31,9 @@ def list_all() -> None:
     console.table(head, [_gpu_row(gpu) for gpu in gpus])
     console.say()
     eras = [load_software(name) for name in known_software()]
-    told = [
-        [era.id, f"{era.host_ms(0, 1):g} ms", f"{era.layer_ms:g} ms", f"{era.sample_ms:g} ms", f"{era.api_ms:g} ms"]
-        for era in eras
-    ]
-    console.table(["software", "host of a step", "of a layer", "of a sample", "API of a request"], told)
+    times = [(era.step_ms, era.layer_ms, era.parallel_layer_ms, era.sample_ms, era.api_ms) for era in eras]
+    head = ["software", "host of a step", "of a layer", "more if split", "of a sample", "API of a request"]
+    console.table(head, [[era.id, *(f"{ms:.4g} ms" for ms in its)] for era, its in zip(eras, times)])
     console.say()
     tables = {(row.gpu, row.model, row.precision, row.tp): row for row in list_profiles()}
     rows = [row for gpu in gpus for row in _grade_rows(gpu, tables)]

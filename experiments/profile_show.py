@@ -20,7 +20,7 @@ from hwprofiles import (
     load_step_cost,
     memory_budget,
 )
-from hwprofiles.costmodel import GRADES
+from hwprofiles.costmodel import GRADES, MAX_TABLE_LENGTH
 from hwprofiles.datasheet import Gpu, Model
 from hwprofiles.memory import KV_CACHE_PRECISION
 from hwprofiles.profile_folder import own_roofline
@@ -159,12 +159,13 @@ def _tell_memory(console: Console, of: Accounts) -> None:
 
 def _tell_software(console: Console, of: Accounts) -> None:
     """Host time of every era for this model; the one that is added is marked."""
-    rows = [software_row(load_software(name), of.model.layers, of.cost.tp) for name in known_software()]
+    rows = [_software_row(load_software(name), of.model.layers, of.cost.tp) for name in known_software()]
     console.say()
-    console.table(["software", "host of a step", "of a sample", "API of a request"], rows)
+    console.table(["software", "host of a step", "of a sample", "up to samples", "API of a request"], rows)
     console.say(f"times here are those of {of.software.id}")
 
 
-def software_row(era: Software, layers: int, tp: int) -> list[str]:
+def _software_row(era: Software, layers: int, tp: int) -> list[str]:
     """An era and its times, for a model of so many layers."""
-    return [era.id, *(f"{ms:g} ms" for ms in (round(era.host_ms(layers, tp), 4), era.sample_ms, era.api_ms))]
+    most = f"{era.most_samples:,}" if era.most_samples < MAX_TABLE_LENGTH else "any"
+    return [era.id, f"{era.host_ms(layers, tp):.4g} ms", f"{era.sample_ms:.4g} ms", most, f"{era.api_ms:.4g} ms"]
