@@ -110,6 +110,19 @@ def test_a_part_that_is_faster_than_the_data_sheet_is_refused_with_its_bound(tmp
     assert all(line.startswith(f"{NAME}.json: {key} has ") for line in lines)
 
 
+def test_context_that_costs_many_decodes_what_it_costs_one_is_refused_from_the_second_knot_on(tmp_path):
+    def level(table):
+        ticks = table["attention"]["bf16"]["contexts"]["ticks"]
+        ticks[:] = [ticks[0]] * len(ticks)
+
+    with pytest.raises(ProfileError) as raised:
+        load_step_cost("h100", "llama-3.1-8b", folder=own_table(tmp_path, level))
+    lines = str(raised.value).splitlines()
+    knots = load_step_cost("h100", "llama-3.1-8b").attention["bf16"].contexts.at
+    first = next(at for at in knots if f"each of {at} decodes" in lines[0])
+    assert first > 1 and len(lines) == len([at for at in knots if at >= first])
+
+
 def test_bounds_are_the_arithmetic_and_the_traffic_of_the_data_sheet():
     """llama-3.1-8b by hand on an H100: 6.98e9 parameters in layers, 989 TFLOP/s, 3350 GB/s."""
     wide, narrow = (Bounds(load_gpu("h100"), load_model("llama-3.1-8b"), precision, 1) for precision in ("bf16", "fp8"))
