@@ -90,7 +90,7 @@ def say_compare(job: Job, found: Comparison) -> None:
     head = [
         "hour",
         "sized with",
-        f"instances ({table.tp} x {table.gpu})",
+        f"instances ({table.tp} x {table.gpu_name})",
         "SLO under the real mix",
         "p99 TTFT",
         "p99 TPOT",
@@ -162,11 +162,11 @@ def _say_plan(job: Job, found: PlanResult) -> None:
     console.say()
     range_ = f" (single seeds: {answer.lo} to {answer.hi})" if answer.lo != answer.hi else ""
     console.say(
-        f"{answer.instances} instances of {job.scenario.model_id()} on {table.tp} x {table.gpu}{range_}, {gpus} GPUs, "
+        f"{answer.instances} instances of {table.model_name} on {table.tp} x {table.gpu_name}{range_}, {gpus} GPUs, "
         f"hold {job.scenario.slo}; "
         f"one less breaks {answer.binding_term}."
         if answer.instances > 1
-        else f"1 instance of {job.scenario.model_id()} on {table.tp} x {table.gpu} holds {job.scenario.slo}."
+        else f"1 instance of {table.model_name} on {table.tp} x {table.gpu_name} holds {job.scenario.slo}."
     )
     if table.gpu_price_per_hour is not None:
         console.say(

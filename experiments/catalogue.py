@@ -1,4 +1,4 @@
-"""What there is: pools and the traffic they send, GPUs and models and what a step costs on them."""
+"""What client pools there are, and what is known of the traffic they send."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 from experiments.console import Console
 from experiments.errors import UserError
 from experiments.sources import pool_at
-from experiments.words import seconds
-from hwprofiles import list_profiles, load_gpu, load_model, load_step_cost, memory_budget
 from workloads import ClientPool, known_pools
 from workloads.summary import Summary, summary
 
@@ -25,40 +23,6 @@ def describe_pool(name: str) -> None:
     if pool is None:
         raise UserError(f"{name}: a trace; servecast workload characterize tells what is in it")
     _print_tree(pool.describe())
-
-
-def list_tables() -> None:
-    """One line a step-cost table."""
-    rows = [[row.gpu, row.model, row.precision, row.tp, row.grade, f"{row.error_mape_frac:.2%}"] for row in list_profiles()]
-    Console().table(["gpu", "model", "precision", "tp", "grade", "error"], rows)
-
-
-def show_table(gpu_name: str, model_name: str, precision: str, tp: int | None) -> None:
-    """What a step costs, how memory is spent, and on whose word."""
-    gpu, model = load_gpu(gpu_name), load_model(model_name)
-    shipped = [row.tp for row in list_profiles() if (row.gpu, row.model, row.precision) == (gpu.id, model.id, precision)]
-    tp = tp if tp is not None else min(shipped, default=1)
-    cost, memory = load_step_cost(gpu, model, precision, tp), memory_budget(gpu, model, precision, tp)
-    console = Console()
-    console.say(
-        f"{model.name} on {tp} x {gpu.name}, {precision}: {cost.grade}, "
-        f"error {cost.error_mape_frac:.2%} of the step time"
-    )
-    console.say(f"source: {cost.source}")
-    console.say()
-    table = cost.table(gpu.max_num_batched_tokens, gpu.max_num_seqs, model.max_model_len, memory.blocks * memory.block_size)
-    rows = [
-        ["prefill", f"one prompt of {n:,}", seconds(table.step_ns(n, n * n, 0, 0, 1) / 1e9)]
-        for n in (512, 2048)
-        if n <= gpu.max_num_batched_tokens
-    ]
-    rows += [["decode", f"{b} at context 1,024", seconds(table.step_ns(0, 0, b, b * 1024, b) / 1e9)] for b in (1, 32, 128, 256)]
-    console.table(["step", "of", "takes"], rows)
-    console.say()
-    console.table(["memory of a GPU", "GiB", "from"], [[what, f"{gib:.1f}", source] for what, gib, source in memory.rows()])
-    console.say(
-        f"{memory.blocks:,} KV blocks of {memory.block_size} tokens: {memory.kv_tokens:,} tokens of context in an instance"
-    )
 
 
 def _pool_row(of: Summary) -> list[str]:

@@ -254,23 +254,54 @@ def workload_characterize(
 
 @profiles_app.command("list")
 def profiles_list() -> None:
-    """The shipped step-cost tables with their grades and errors."""
-    from experiments.catalogue import list_tables
+    """GPUs, eras of software, and how good step costs are, by GPU, model and precision."""
+    from experiments.profile_list import list_all
 
-    list_tables()
+    list_all()
 
 
 @profiles_app.command("show")
 def profiles_show(
-    gpu: Annotated[str, typer.Argument(help="Such as h100.")],
-    model: Annotated[str, typer.Argument(help="Such as llama-3.1-70b.")],
-    tp: Annotated[int | None, typer.Option(help="GPUs of an instance; the smallest shipped if not said.")] = None,
-    precision: Annotated[str, typer.Option(help="Such as bf16.")] = "bf16",
+    gpu: Annotated[str, typer.Argument(help="A name, or a data sheet of your own (.toml).")],
+    model: Annotated[str, typer.Argument(help="A name, or a file of your own (.toml, config.json).")],
+    tp: Annotated[int | None, typer.Option(help="GPUs of an instance; the smallest with a table if not said.")] = None,
+    precision: Annotated[str, typer.Option(help="Of the weights, such as bf16 or fp8.")] = "bf16",
+    software: Annotated[str | None, typer.Option(help="The era whose host time is added; vllm-2026 if not said.")] = None,
+    kv_cache_dtype: Annotated[str, typer.Option(help="auto, bfloat16 or fp8.")] = "auto",
+    profiles: Annotated[Path | None, typer.Option(metavar="FOLDER", help="What servecast profiles fit wrote.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw step times into this .svg or .png.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
 ) -> None:
-    """Step times, memory, sources and errors of one combination."""
-    from experiments.catalogue import show_table
+    """Step times, memory, sources and errors of one combination, and curves of its step time."""
+    from experiments.profile_show import Shown, show
 
-    show_table(gpu, model, precision, tp)
+    show(Shown(gpu, model, precision, tp, software, kv_cache_dtype, profiles), out, force)
+
+
+@profiles_app.command("fit")
+def profiles_fit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that holds a folder of kernel tables per GPU.")],
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", metavar="A,B", help="Names, or data sheets of your own (.toml); all if not said."),
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", metavar="A,B", help="Names, or files of your own; all that ship if not said.")
+    ] = None,
+    precisions: Annotated[
+        list[str] | None, typer.Option("--precision", metavar="A,B", help="Such as bf16,fp8; all if not said.")
+    ] = None,
+    tps: Annotated[
+        list[str] | None, typer.Option("--tp", metavar="1,2", help="GPUs of an instance; 1,2,4,8 if not said.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets measured/*.json and rooflines/*.json.")] = Path("profiles"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+) -> None:
+    """Make step tables and rooflines of kernel tables."""
+    from experiments.fit_profiles import fit_profiles
+
+    fit_profiles(folder, gpus or [], models or [], precisions or [], tps or [], out, force, quiet)
 
 
 @profiles_app.command("validate")

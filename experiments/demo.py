@@ -20,7 +20,7 @@ def answer_demo(flags: Flags) -> int:
     hours = job.scenario.compare.hours
     when, naive = clock(workload.start or 0.0), ", ".join(job.scenario.compare.naive)
     job.console.note(
-        f"How many instances of {cluster.model} on {cluster.tp} x {cluster.gpu} does {workload.pool} need in each of "
+        f"How many instances of {cluster.model_name} on {cluster.tp} x {cluster.gpu_name} does {workload.pool} need in each of "
         f"{hours} hours from {when} on,\nfor {job.scenario.slo}? "
         f"Sized three ways: client by client, and with naive traffic ({naive})."
     )

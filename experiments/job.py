@@ -22,7 +22,7 @@ from experiments.scenario_file import load_scenario, to_toml
 from experiments.tables import RequestsFile, groups_frame, steps_frame, write_frame
 from experiments.traffic import stream_of
 from experiments.workers import Workers, cluster_of, default_workers
-from hwprofiles import ProfileError, load_step_cost
+from hwprofiles import ProfileError, load_software, load_step_cost
 from sim.choice import ENGINES, Choice, family_of
 from sim.cluster import Progress, simulate
 from sim.engine import ClusterError
@@ -158,8 +158,9 @@ class Job:
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
         table = self.scenario.cluster
-        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp)
-        return {"grade": cost.grade, "era": table.software if hasattr(table,"software") else "vllm-2026", "error_mape_frac": cost.error_mape_frac, "source": cost.source}
+        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp, table.profiles)
+        era = load_software(table.software).name
+        return {"grade": cost.grade, "era": era, "error_mape_frac": cost.error_mape_frac, "source": cost.source}
 
     def close(self, holds: bool | None) -> int:
         """The exit code: 3 where --assert-slo was given and the SLO was missed."""

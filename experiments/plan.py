@@ -27,7 +27,7 @@ class PlanResult:
         gpus = table.tp
         out: dict[str, Any] = {
             "schema_version": 1,
-            "question": f"least instances of {self.scenario.model_id()} on {gpus} x {table.gpu} that hold the SLO",
+            "question": f"least instances of {table.model_name} on {gpus} x {table.gpu_name} that hold the SLO",
             "slo": self.scenario.slo,
             "instances": answer.instances,
             "lo": answer.lo,

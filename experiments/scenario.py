@@ -38,13 +38,14 @@ def _file_safe(name: str) -> str:
 
 def _gpu(name: str) -> str:
     from hwprofiles import known_gpus
+    from hwprofiles.own_file import is_path
 
-    return known("gpu", name, known_gpus())
+    return name if is_path(name) else known("gpu", name, known_gpus())
 
 
 def _model(name: str) -> str:
     from hwprofiles import known_models
-    from hwprofiles.own_model import is_path
+    from hwprofiles.own_file import is_path
 
     return name if is_path(name) else known("model", name, known_models())
 
@@ -89,7 +90,22 @@ class ClusterTable(Table):
     instances: Annotated[int, Field(ge=1, le=4096)] = 1
     router: Annotated[str, AfterValidator(_router)] = "power_of_two"
     software: Annotated[str, AfterValidator(_software)] = DEFAULT
+    profiles: Annotated[str, Field(min_length=1)] | None = None
     gpu_price_per_hour: Annotated[float, BeforeValidator(_dollars_per_hour), Field(gt=0.0)] | None = None
+
+    @property
+    def gpu_name(self) -> str:
+        """As people read it: a file goes by its name alone."""
+        from hwprofiles import load_gpu
+
+        return load_gpu(self.gpu).id
+
+    @property
+    def model_name(self) -> str:
+        """The same of the model."""
+        from hwprofiles import load_model
+
+        return load_model(self.model).id
 
 
 class EngineTable(Table):
@@ -150,12 +166,6 @@ class Scenario(Asked):
         if self.attainment is not None and not (self.slo and self.parsed_slo().request_terms):
             raise ValueError("attainment would do nothing: the slo has no term on each request, such as ttft:500ms")
         return self
-
-    def model_id(self) -> str:
-        """The name of the cluster's model, for people; that of a file is the one that `load_model` gives it."""
-        from hwprofiles import load_model
-
-        return load_model(self.cluster.model).id
 
     def parsed_slo(self) -> Any:
         """The SLO as a value of sim; the scenario must have one."""

@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -11,13 +11,22 @@ from pydantic import BaseModel, ValidationError
 
 from experiments.errors import UserError, nearest
 from experiments.scenario import Scenario
-from experiments.workload_tables import Asked, Workload
-from hwprofiles import ProfileError, load_model
-from hwprofiles.own_model import is_path
+from experiments.workload_tables import Asked
+from hwprofiles import ProfileError, load_gpu, load_model
+from hwprofiles.own_file import is_path
 from workloads.clients import is_pool_file
 
 MOST_BYTES = 1_000_000
 Tables = TypeVar("Tables", bound=Asked)
+
+_PATHS = {"workload": ("pool", "servegen", "trace"), "cluster": ("gpu", "model", "profiles")}
+"""Keys whose value is a place, or may be."""
+
+_IS_PATH = {"pool": is_pool_file, "gpu": is_path, "model": is_path}
+"""How a place is told from a name, where a value may be either."""
+
+_READERS: dict[str, Callable[[Path], Any]] = {"gpu": load_gpu, "model": load_model}
+"""Files that are read at once, so that a mistake in them is told with those of the scenario."""
 
 _EXPECTED = {
     "float_type": "expected a number, without a unit",
@@ -144,54 +153,48 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _with_paths(asked: Tables, place: str, folder: Path) -> Tables:
+def _with_paths(scenario: Tables, place: str, folder: Path) -> Tables:
     """Paths, taken from the scenario's folder and made absolute, so that the resolved scenario finds them from anywhere.
 
-    UserError for files that are not there, and with every mistake in that of a model.
+    UserError for what is not there, and with every mistake in the files of a GPU or a model.
     """
-    mistakes: list[str] = []
-    changes: dict[str, BaseModel] = {}
-    if found := _data_files(asked.workload, folder, mistakes):
-        changes["workload"] = asked.workload.model_copy(update=found)
-    if isinstance(asked, Scenario) and (path := _model_file(asked.cluster.model, folder, mistakes)):
-        changes["cluster"] = asked.cluster.model_copy(update={"model": path})
-    if mistakes:
-        raise UserError(f"{place}: {mistake}" for mistake in mistakes)
-    return asked.model_copy(update=changes) if changes else asked
-
-
-def _data_files(workload: Workload, folder: Path, mistakes: list[str]) -> dict[str, str]:
-    """The keys of the workload that are paths of files that exist."""
-    found = {}
-    for key in ("pool", "servegen", "trace"):
-        name = getattr(workload, key)
-        if name is None or (key == "pool" and not is_pool_file(name)):
-            continue
-        path = folder / name
-        try:
-            if path.exists():
-                found[key] = str(path.resolve())
+    changed, mistakes = {}, []
+    for table in ("workload", "cluster"):
+        of = getattr(scenario, table, None)
+        paths = {}
+        for key in _PATHS[table]:
+            name = getattr(of, key, None)
+            if name is None or not _IS_PATH.get(key, bool)(name):
                 continue
-        except OSError:  # a name that is too long for a file
-            pass
-        mistakes.append(f"workload.{key} = {_shown(name)}: no such file (looked for {path})")
-    return found
+            path = Path(name) if Path(name).is_absolute() else folder / name
+            if not _exists(path):
+                mistakes.append(f"{place}: {table}.{key} = {_shown(name)}: no such file (looked for {path})")
+            else:
+                paths[key] = str(path.resolve())
+                mistakes += [f"{place}: {table}.{key}: {line}" for line in _file_mistakes(key, path)]
+        if paths and of is not None:
+            changed[table] = of.model_copy(update=paths)
+    if mistakes:
+        raise UserError(mistakes)
+    return scenario.model_copy(update=changed) if changed else scenario
 
 
-def _model_file(name: str, folder: Path, mistakes: list[str]) -> str | None:
-    """The path of a model's file that can be read; None where the model is one that ships."""
-    if not is_path(name):
-        return None
+def _file_mistakes(key: str, path: Path) -> list[str]:
+    """What is wrong inside the file of a GPU or a model."""
+    if key not in _READERS:
+        return []
     try:
-        path = (folder / name).resolve()
-        load_model(path)
+        _READERS[key](path)
     except ProfileError as error:
-        mistakes += [f"cluster.model: {line}" for line in str(error).splitlines()]
-    except (OSError, ValueError) as error:  # a name that no file can have
-        mistakes.append(f"cluster.model = {_shown(name)}: {str(error)[:80]}")
-    else:
-        return str(path)
-    return None
+        return str(error).splitlines()
+    return []
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
 def _literal(value: Any) -> str:

@@ -135,6 +135,7 @@ def cluster_of(scenario: Scenario, instances: int | None = None) -> Cluster:
         router=table.router,
         engine=Engine(**scenario.engine.model_dump()),
         software=table.software,
+        profiles=table.profiles,
     )
 
 

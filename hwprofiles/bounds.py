@@ -40,13 +40,9 @@ class Bounds:
         model = self.model
         return self._longer(2 * model.layers * model.heads // self.tp * model.head_size, "bf16", 0)
 
-    def decode_context_token_ms(self, kv: str) -> float:
-        """Reading the keys and values of a token of context."""
-        return self._longer(0, "bf16", kv_bytes_per_token(self.model, PRECISION_BYTES[kv], self.tp))
-
-    def decode_contexts_ms(self, kv: str, decodes: int) -> float:
-        """The same of one token of the context of each of so many decodes."""
-        return decodes * self.decode_context_token_ms(kv)
+    def contexts_ms(self, kv: str, decodes: int) -> float:
+        """Reading the keys and values of a token of context for each of so many decodes."""
+        return self._longer(0, "bf16", decodes * kv_bytes_per_token(self.model, PRECISION_BYTES[kv], self.tp))
 
     def _longer(self, flops: float, precision: str, moved_bytes: float) -> float:
         """1 TFLOP/s is 10^9 FLOP/ms, 1 GB/s 10^6 bytes/ms."""
@@ -56,14 +52,13 @@ class Bounds:
 def broken_bounds(cost: StepCost, gpu: Gpu, model: Model) -> Iterator[str]:
     """Sentences about what a step cost claims to do faster than the data sheet of the GPU allows."""
     bounds = Bounds(gpu, model, cost.precision, cost.tp)
-    parts: list[tuple[str, str, int, float]]
     parts = [
         *_knots("tokens", "f_tok of {} tokens", cost.tokens, bounds.tokens_ms),
         *_knots("samples", "head of {} samples", cost.samples, bounds.head_ms),
     ]
     for kv, a in cost.attention.items():
         parts.append((f"attention.{kv}.prefill_work", "a unit of prefill work", a.prefill_work, bounds.prefill_work_ms()))
-        contexts_ms = partial(bounds.decode_contexts_ms, kv)
+        contexts_ms = partial(bounds.contexts_ms, kv)
         parts += _knots(f"attention.{kv}.contexts", "a token of context of each of {} decodes", a.contexts, contexts_ms)
     for key, what, ticks, least_ms in parts:
         if ticks + ROUNDING_TICKS < least_ms * TICKS_PER_MS:

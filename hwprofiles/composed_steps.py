@@ -9,13 +9,10 @@ import numpy as np
 
 from hwprofiles.composition import Composition
 from hwprofiles.costmodel import FittedRange
+from hwprofiles.coverage import covered, tables_of
 from hwprofiles.datasheet import Gpu, Model, ProfileError, known_models, load_model
-from hwprofiles.fit import fits, source_of
+from hwprofiles.fit import source_of
 from hwprofiles.fit_error import judged_steps
-from hwprofiles.kernel_tables import KernelTables
-
-DEGREES = (1, 2, 4, 8)
-"""Tensor parallelism of the steps."""
 
 Family = tuple[int, int, int, int]
 """Width, query heads, KV heads and their size: layers of one family are nearly the same."""
@@ -66,21 +63,15 @@ def steps_of(composition: Composition, kv: str = "bf16") -> Steps:
     return Steps(composition.model, composition.tp, precision, kv, prompts, lengths, decodes, contexts, np.array(parts_ms))
 
 
-def gpu_steps(folder: Path, gpu: Gpu) -> tuple[list[Steps], str]:
-    """Steps of every shipped model, at every precision and degree that has room and that the tables cover, and their source."""
-    found: list[Steps] = []
-    source = ""
-    for precision in gpu.peak_tflops:
-        tables = KernelTables.read(folder / gpu.calibration, precision)
-        source = source or source_of(folder, gpu, tables)
-        for model in map(load_model, known_models()):
-            for tp in DEGREES:
-                if fits(gpu, model, precision, tp) and (tp == 1 or tp in tables.allreduce):
-                    composition = Composition(tables, gpu, model, tp)
-                    found += [steps_of(composition, kv) for kv in tables.decodes]
+def gpu_steps(folder: Path, gpu: Gpu, more: Sequence[Model] = ()) -> tuple[list[Steps], str]:
+    """Steps of every shipped model and of `more`, at every precision and degree that has room and that the tables cover,
+    and their source; ProfileError where they cover none."""
+    tables = tables_of(folder, gpu)
+    models = {model.id: model for model in (*map(load_model, known_models()), *more)}
+    found = [steps_of(one, kv) for one in covered(tables, gpu, list(models.values())) for kv in one.tables.decodes]
     if not found:
         raise ProfileError(f"{folder}: the kernel tables of {gpu.id} cover no model")
-    return found, source
+    return found, source_of(folder, gpu, next(iter(tables.values())))
 
 
 def largest(steps: Sequence[Steps]) -> FittedRange:

@@ -60,19 +60,23 @@ class Composition:
         """Everything of a step of m tokens but attention and output head."""
         return self.matrices_ms(m) + self.allreduce_ms(m)
 
-    def matrices_ms(self, m: int) -> float:
-        """The matrix products of all layers over m tokens, and their elementwise kernels."""
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """(n, k) of the four matrix products of a layer, on one GPU."""
         model, p = self.model, self.tp
         query_width = model.heads * model.head_size // p
         kv_width = self.heads[1] * model.head_size
-        matrices = (
+        return (
             (query_width + 2 * kv_width, model.hidden),
             (model.hidden, query_width),
             (2 * model.mlp_width // p, model.hidden),
             (model.hidden, model.mlp_width // p),
         )
-        products_ms = sum(gemm_ms(self.tables.gemm, m, n, k) for n, k in matrices)
-        return model.layers * (products_ms + self.elementwise_ms(m))
+
+    def matrices_ms(self, m: int) -> float:
+        """The matrix products of all layers over m tokens, and their elementwise kernels."""
+        products_ms = sum(gemm_ms(self.tables.gemm, m, n, k) for n, k in self.matrices)
+        return self.model.layers * (products_ms + self.elementwise_ms(m))
 
     def allreduce_ms(self, m: int) -> float:
         """The all-reduces of all layers, two each, over m tokens."""

@@ -13,7 +13,7 @@ Every coefficient is a whole number of ticks, 2^-16 ns, so sums are exact; a ste
 docs/hardware.md prices a step by hand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwprofiles.memory import KV_CACHE_PRECISION
@@ -149,10 +149,10 @@ class StepCost:
         """
         _check_limits(max_num_batched_tokens, max_num_seqs, max_model_len, kv_tokens)
         a, most_decodes = self.attention_of(kv_cache_dtype), min(max_num_batched_tokens, max_num_seqs)
-        step, sample = self._host_ticks(software)
+        step, sample, most_samples = self._host_ticks(software)
         table = StepTable(
             by_tokens=[step + ticks for ticks in self.tokens.resample(max_num_batched_tokens)],
-            by_samples=[ticks + sample * b for b, ticks in enumerate(self.samples.resample(most_decodes))],
+            by_samples=[ticks + sample * min(b, most_samples) for b, ticks in enumerate(self.samples.resample(most_decodes))],
             by_prefill_tokens=_affine(a.prefill_step, a.prefill_token, max_num_batched_tokens),
             by_decodes=a.decodes.resample(most_decodes),
             prefill_work_ticks=a.prefill_work,
@@ -179,12 +179,13 @@ class StepCost:
         if self.tokens.ticks and self.tokens.ticks[0] < TICKS_PER_MS // 1_000_000:
             yield "tokens.ticks make a step shorter than a nanosecond"
 
-    def _host_ticks(self, software: str | Software | None) -> tuple[int, int]:
-        """(c0, cs)"""
+    def _host_ticks(self, software: str | Software | None) -> tuple[int, int, int]:
+        """(c0, cs, the requests up to which cs is counted)"""
         if software is None:
-            return 0, 0
+            return 0, 0, 0
         era = load_software(software)
-        return round(era.host_ms(self.layers, self.tp) * TICKS_PER_MS), round(era.sample_ms * TICKS_PER_MS)
+        step, sample = (round(ms * TICKS_PER_MS) for ms in (era.host_ms(self.layers, self.tp), era.sample_ms))
+        return step, sample, era.most_samples
 
 
 def _check_limits(max_num_batched_tokens: int, max_num_seqs: int, max_model_len: int, kv_tokens: int) -> None:

@@ -17,10 +17,9 @@ from scipy.optimize import nnls
 from hwprofiles.bounds import Bounds
 from hwprofiles.composition import Composition
 from hwprofiles.costmodel import AttentionCost, FittedRange, StepCost
-from hwprofiles.datasheet import Gpu, Model
+from hwprofiles.datasheet import Gpu
 from hwprofiles.fit_error import NOT_MEASURED, Grid, full_grid, half_grid, measure_error
 from hwprofiles.kernel_tables import KernelTables
-from hwprofiles.memory import kv_blocks
 from hwprofiles.records import ProfileError
 from hwprofiles.steptable import TICKS_PER_MS, Knots
 
@@ -30,26 +29,6 @@ COMMAND = "servecast profiles fit DIR"
 PLAUSIBLE = (0.25, 50.0)
 """How many times the least time of the data sheet a part of a step may take where it comes nearest to it. On the GPUs that
 ship it is 0.5 (attention on an RTX PRO 6000, from caches and at 8 bits) to 1.8; a wrong unit is off by 1000."""
-
-
-def fit_gpu(
-    folder: Path, gpu: Gpu, models: Sequence[Model], precisions: Sequence[str], tps: Sequence[int]
-) -> Iterator[StepCost]:
-    """The step cost of every combination that fits into the GPU's memory and that its kernel tables in `folder` cover."""
-    for precision in precisions:
-        tables = KernelTables.read(folder / gpu.calibration, precision)
-        for model in models:
-            for tp in tps:
-                if fits(gpu, model, precision, tp) and (tp == 1 or tp in tables.allreduce):
-                    yield fit_step_cost(Composition(tables, gpu, model, tp), source_of(folder, gpu, tables))
-
-
-def fits(gpu: Gpu, model: Model, precision: str, tp: int) -> bool:
-    """Whether a model can be split so and has room on the GPUs."""
-    try:
-        return kv_blocks(gpu, model, precision, tp) > 0
-    except ProfileError:
-        return False
 
 
 def fit_step_cost(composition: Composition, source: str) -> StepCost:
@@ -89,7 +68,7 @@ def _least_times(composition: Composition, grid: Grid) -> Iterator[tuple[str, li
         steps = [(b, n) for b, n in grid.prompt_steps if c.is_prompt_measured(b, n, kv)]
         ratios = [(c.prompt_attention_ms(b, n, kv) / (work_ms * b * n * n), f"of {b} prompts of {n} tokens") for b, n in steps]
         yield f"attention of prefill, KV {kv},", ratios
-        token_ms = bounds.decode_context_token_ms(kv)
+        token_ms = bounds.contexts_ms(kv, 1)
         steps = [(b, n) for b, n in grid.decode_steps if c.is_decode_measured(b, n, kv)]
         ratios = [(c.decode_attention_ms(b, n, kv) / (token_ms * b * n), f"of {b} decodes of {n} tokens") for b, n in steps]
         yield f"attention of decodes, KV {kv},", ratios
@@ -129,7 +108,7 @@ def _tokens(composition: Composition, sizes: Sequence[int], bounds: Bounds) -> K
 def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) -> AttentionCost:
     steps = [(b, n) for b, n in grid.prompt_steps if composition.is_prompt_measured(b, n, kv)]
     _check_steps("prompts", steps, composition, kv)
-    step, token, work = _fit(
+    once, token, work = _fit(
         [(1, b * n, b * n * n) for b, n in steps],
         [composition.prompt_attention_ms(b, n, kv) for b, n in steps],
         [composition.step_ms(b, n, kv=kv) for b, n in steps],
@@ -138,15 +117,16 @@ def _attention(composition: Composition, grid: Grid, bounds: Bounds, kv: str) ->
     steps = [(b, n) for b, n in grid.decode_steps if composition.is_decode_measured(b, n, kv)]
     _check_steps("decodes", steps, composition, kv)
     at = sorted({b for b, _ in steps})
-    more = [b - a for a, b in zip([0, *at], at)]
     rises = _fit(
         [(*_rises(at, b), *(n * rise for rise in _rises(at, b))) for b, n in steps],
         [composition.decode_attention_ms(b, n, kv) for b, n in steps],
         [composition.step_ms(decodes=b, context=n, kv=kv) for b, n in steps],
-        (*[0] * len(at), *(bounds.decode_context_token_ms(kv) * decodes for decodes in more)),
+        [0] * 2 * len(at),
     )
-    decodes, contexts = (tuple(np.cumsum(part).tolist()) for part in (rises[: len(at)], rises[len(at) :]))
-    return AttentionCost(step, token, work, Knots(tuple(at), decodes), Knots(tuple(at), contexts))
+    decodes, contexts = (np.cumsum(part).tolist() for part in (rises[: len(at)], rises[len(at) :]))
+    least = (_ticks(bounds.contexts_ms(kv, b)) for b in at)
+    knots = Knots(tuple(at), tuple(decodes)), Knots(tuple(at), tuple(map(max, contexts, least)))
+    return AttentionCost(once, token, work, *knots)
 
 
 def _check_steps(what: str, steps: Sequence[tuple[int, int]], composition: Composition, kv: str) -> None:
@@ -172,7 +152,7 @@ def _fit(
     above, _ = nnls(matrix * weights[:, None], (np.array(times_ms) - matrix @ least) * weights)
     # Seven digits are beyond any measurement, and fewer than linear algebra libraries differ in.
     digits = [float(f"{coefficient:.6e}") for coefficient in above]
-    return [-int(-(floor + more) * TICKS_PER_MS // 1) for floor, more in zip(least, digits)]
+    return [_ticks(floor + more) for floor, more in zip(least, digits)]
 
 
 def _monotone_knots(sizes: Sequence[int], times_ms: Sequence[float]) -> Knots:
@@ -184,7 +164,12 @@ def _monotone_knots(sizes: Sequence[int], times_ms: Sequence[float]) -> Knots:
             last = pools.pop()
             pools[-1] += last
     smooth = [float(np.mean(pool)) for pool in pools for _ in pool]
-    return Knots(tuple(sizes), tuple(-int(-time_ms * TICKS_PER_MS // 1) for time_ms in smooth))
+    return Knots(tuple(sizes), tuple(map(_ticks, smooth)))
+
+
+def _ticks(time_ms: float) -> int:
+    """Rounded up: no faster than the data sheet."""
+    return -int(-time_ms * TICKS_PER_MS // 1)
 
 
 def source_of(folder: Path, gpu: Gpu, tables: KernelTables) -> str:

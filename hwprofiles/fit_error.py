@@ -1,4 +1,4 @@
-"""The error of a step-cost table: how far it is from the composed kernel times it was fitted to (development time only)."""
+"""The error of a step-cost table: how far it is from the kernel times that it was fitted to (development time only)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""The fit of rooflines: composed step times of many models to the constants of a GPU, `python -m hwprofiles.fit_roofline DIR`
-(development time only).
+"""The fit of rooflines: composed step times of many models to the constants of a GPU (development time only).
 
 Bounded least squares over the steps of all models together, of the error of each part of a step relative to the whole step:
 so parts count by their share, and none may be wrong to make up for another. As parts of different kernels have no constants in
@@ -7,29 +6,23 @@ common they are fitted one after another. Then every family of models is left ou
 fitted on the others. The same input gives the same file.
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwprofiles.composed_steps import Family, Steps, gpu_steps, in_words, largest
+from hwprofiles.composed_steps import Family, Steps, in_words, largest
 from hwprofiles.composition import (
     ELEMENTWISE_BANDWIDTH_FRAC,
     ELEMENTWISE_KERNELS,
     ELEMENTWISE_LAUNCH_MS,
 )
-from hwprofiles.datasheet import Gpu, ProfileError, known_gpus, load_gpu
-from hwprofiles.fit import LICENCE
+from hwprofiles.datasheet import Gpu
+from hwprofiles.fit import COMMAND, LICENCE
 from hwprofiles.kernel_roofs import AllReduce, Attention, Elementwise, Gemm
-from hwprofiles.roofline import FOLDER, HEAD_PRECISION, ModelError, ModelRoofline, Roofline, RooflineError
-
-COMMAND = "python -m hwprofiles.fit_roofline DIR"
+from hwprofiles.roofline import HEAD_PRECISION, ModelError, ModelRoofline, Roofline, RooflineError
 
 Span = tuple[float, float, float]
 """(where the fit of a constant starts, least, most)"""
@@ -135,30 +128,6 @@ def measure_error(gpu: Gpu, roofline: Roofline, without: Mapping[Family, Rooflin
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 when done, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m hwprofiles.fit_roofline", description="Kernel tables to rooflines.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with one folder of kernel tables per GPU")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / FOLDER, metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        found = [gpu for gpu in map(load_gpu, known_gpus()) if (options.folder / gpu.calibration).is_dir()]
-        if not found:
-            wanted = ", ".join(load_gpu(name).calibration for name in known_gpus())
-            raise ProfileError(f"{options.folder}: no folder of kernel tables; expected one or more of {wanted}")
-        options.out.mkdir(parents=True, exist_ok=True)
-        for gpu in found:
-            roofline = fit_roofline(gpu, *gpu_steps(options.folder, gpu))
-            (options.out / f"{gpu.id}.json").write_text(json.dumps(asdict(roofline), indent=2) + "\n")
-            for error in roofline.errors:
-                errors = f"in sample {error.mape_frac:6.2%}, left out {error.left_out_mape_frac:6.2%}"
-                print(f"{gpu.id:5s} {error.precision} KV {error.kv}: {error.steps} steps, {errors}")
-    except (ProfileError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 def _refine(
     gpu: Gpu,
     roofline: Roofline,
@@ -225,7 +194,3 @@ def _mean(errors: Sequence[np.ndarray]) -> float:
 
 def _starts(spans: Mapping[str, Span]) -> dict[str, float]:
     return {name: start for name, (start, _, _) in spans.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -168,7 +168,10 @@ def activation_bytes(model: Model, element_bytes: int, tp: int, tokens: int, row
 
 def _check(gpu: Gpu, model: Model, precision: str, tp: int, kv_cache_dtype: str) -> None:
     mistakes = []
-    for what, name, known in (("precision", precision, PRECISION_BYTES), ("kv_cache_dtype", kv_cache_dtype, KV_CACHE_PRECISION)):
+    for what, name, known in (
+        ("precision", precision, PRECISION_BYTES),
+        ("kv_cache_dtype", kv_cache_dtype, KV_CACHE_PRECISION),
+    ):
         if name not in known:
             hint = did_you_mean(name, known) or ";"
             mistakes.append(f"no {what} {name!r}{hint} known: {', '.join(known)}")

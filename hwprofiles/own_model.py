@@ -1,19 +1,16 @@
 """One's own model, from a file: a TOML like those that ship, or a Hugging Face config.json."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from hwprofiles.hf_config import read_config
 from hwprofiles.model import Model, known_models, parse_model, shipped_model
-from hwprofiles.records import MAX_FILE_BYTES, ProfileError
+from hwprofiles.own_file import file_id, read_file, shown
+from hwprofiles.records import ProfileError
 
 CONFIG = "config.json"
 
-
-def is_path(model: str | Path) -> bool:
-    """Whether this is meant as a place rather than a name: a slash, or the ending of a file."""
-    return isinstance(model, Path) or "/" in model or "\\" in model or model.endswith((".toml", ".json"))
+EXPECTED = f"a model's .toml, a {CONFIG}, or a folder that holds one"
 
 
 def own_model(path: Path) -> Model:
@@ -24,13 +21,13 @@ def own_model(path: Path) -> Model:
     """
     file = path / CONFIG if path.is_dir() else path
     if file.suffix not in (".toml", ".json"):
-        raise ProfileError(f"{_shown(file)}: expected a model's .toml, a {CONFIG}, or a folder that holds one")
-    content = _read(file)
+        raise ProfileError(f"{shown(file)}: expected {EXPECTED}")
+    content = read_file(file, EXPECTED)
     if file.suffix == ".toml":
-        model = parse_model(content, _shown(file), _id(file.stem))
+        model = parse_model(content, shown(file), file_id(file.stem, "model"))
     else:
         name = file.absolute().parent.name if file.name == CONFIG else file.stem
-        model = read_config(content, _shown(file), _id(name))
+        model = read_config(content, shown(file), file_id(name, "model"))
     return _known_shape(model, file)
 
 
@@ -41,27 +38,6 @@ def _known_shape(model: Model, file: Path) -> Model:
             return replace(model, id=name)
     if model.id in known_models():
         raise ProfileError(
-            f"{_shown(file)}: {model.id!r} is a model that ships, of other dimensions; expected a name of its own"
+            f"{shown(file)}: {model.id!r} is a model that ships, of other dimensions; expected a name of its own"
         )
     return model
-
-
-def _read(file: Path) -> bytes:
-    """At most one byte more than a profile may have, so that a reader sees where there is too much."""
-    if not file.is_file():
-        raise ProfileError(f"{_shown(file)}: no such file; expected a model's .toml, a {CONFIG}, or a folder that holds one")
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"{_shown(file)}: cannot be read: {error.strerror}") from error
-
-
-def _id(name: str) -> str:
-    """A name that is safe in that of a file."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80].strip("-.") or "model"
-
-
-def _shown(file: Path) -> str:
-    """The path as it was given, on one line."""
-    return "".join(character if character.isprintable() else "?" for character in str(file))

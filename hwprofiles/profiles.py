@@ -1,16 +1,17 @@
-"""The library of step costs: the tables that ship, those of a user's folder, and the roofline where there is no table."""
+"""The library of step costs: the tables that ship, the roofline where there is no table, and a folder of the user's own."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hwprofiles.bounds import broken_bounds
 from hwprofiles.costmodel import StepCost
-from hwprofiles.datasheet import Gpu, Model, load_gpu, load_model
-from hwprofiles.records import ProfileError, load_record, parse_record, profile_names
+from hwprofiles.datasheet import Gpu, Model, known_gpus, load_gpu, load_model
+from hwprofiles.profile_folder import MEASURED, named, own_step_cost, profile_name
+from hwprofiles.records import ProfileError, load_record, profile_names
 from hwprofiles.roofline import known_rooflines, roofline_step_cost
 
-FOLDER = "measured"
+__all__ = ["ProfileRow", "list_profiles", "load_step_cost", "profile_name"]
 
 
 @dataclass(frozen=True)
@@ -26,48 +27,51 @@ class ProfileRow:
 
 
 def load_step_cost(
-    gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1, folder: Path | None = None
+    gpu: str | Path | Gpu,
+    model: str | Path | Model,
+    precision: str = "bf16",
+    tp: int = 1,
+    folder: str | Path | None = None,
 ) -> StepCost:
-    """The step cost of a combination: from `folder`, if it has one, else the shipped table, else the GPU's roofline.
+    """The step cost of a combination: the shipped table, else the GPU's roofline; with `folder`, by that folder alone.
 
-    A model of the user's own is priced by the roofline, whatever its name is. ProfileError where there is none, with the
-    nearest combination; and for a table that is faster than the data sheet allows.
+    A model of the user's own is priced by the roofline, whatever its name is, unless `folder` has a table of it.
+    ProfileError where there is none, with the nearest combination; and for one that is faster than the data sheet allows.
     """
     gpu, model = load_gpu(gpu), load_model(model)
-    name = profile_name(gpu.id, model.id, precision, tp)
-    if folder is not None and (path := folder / f"{name}.json").is_file():
-        cost = replace(_named(parse_record(StepCost, path.read_bytes(), str(path)), name, str(path)), grade="user")
-    elif name in profile_names(FOLDER, ".json") and model == load_model(model.id):
-        cost = _load(name)
-    elif gpu.id in known_rooflines():
-        cost = roofline_step_cost(gpu, model, precision, tp)
+    if folder is None:
+        cost = _shipped(gpu, model, precision, tp)
     else:
-        raise ProfileError(_nearest(gpu.id, model.id, precision, tp))
+        cost = own_step_cost(Path(folder), gpu, model, precision, tp)
     if broken := list(broken_bounds(cost, gpu, model)):
+        name = profile_name(gpu.id, model.id, precision, tp)
         raise ProfileError("\n".join(f"{name}.json: {sentence}" for sentence in broken))
     return cost
 
 
 def list_profiles() -> list[ProfileRow]:
     """Every shipped step cost, sorted by GPU, model, precision and tp."""
-    costs = [_load(name) for name in profile_names(FOLDER, ".json")]
+    costs = [_load(name) for name in profile_names(MEASURED, ".json")]
     rows = [ProfileRow(c.gpu, c.model, c.precision, c.tp, c.grade, c.error_mape_frac) for c in costs]
     return sorted(rows, key=lambda row: (row.gpu, row.model, row.precision, row.tp))
 
 
-def profile_name(gpu: str, model: str, precision: str, tp: int) -> str:
-    """Name of the file of a combination, without its suffix."""
-    return f"{gpu}_{model}_{precision}_tp{tp}"
+def _shipped(gpu: Gpu, model: Model, precision: str, tp: int) -> StepCost:
+    name = profile_name(gpu.id, model.id, precision, tp)
+    if name in profile_names(MEASURED, ".json") and model == load_model(model.id):
+        return _load(name)
+    if gpu.id in known_rooflines():
+        return roofline_step_cost(gpu, model, precision, tp)
+    if gpu.id not in known_gpus():
+        raise ProfileError(
+            f"no step cost for {gpu.id} {model.id} {precision} tp {tp}: no table of a GPU of one's own ships; "
+            "expected a folder of profiles (cluster.profiles, --profiles) that servecast profiles fit made of its kernel tables"
+        )
+    raise ProfileError(_nearest(gpu.id, model.id, precision, tp))
 
 
 def _load(name: str) -> StepCost:
-    return _named(load_record(StepCost, FOLDER, name, ".json"), name, f"hwprofiles/{FOLDER}/{name}.json")
-
-
-def _named(cost: StepCost, name: str, place: str) -> StepCost:
-    if (about := profile_name(cost.gpu, cost.model, cost.precision, cost.tp)) != name:
-        raise ProfileError(f"{place}: its contents belong in {about}.json")
-    return cost
+    return named(load_record(StepCost, MEASURED, name, ".json"), name, f"hwprofiles/{MEASURED}/{name}.json")
 
 
 def _nearest(gpu: str, model: str, precision: str, tp: int) -> str:

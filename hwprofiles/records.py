@@ -1,8 +1,8 @@
 """A record read from a profile file: a TOML or JSON table checked against a frozen dataclass, every mistake at once.
 
-The dataclass is the schema: its fields and their types are the keys the file must have, no more and no less. Numbers
-are finite, never negative and below 2^63. A record may add `problems()`: sentences about fields that do not go
-together.
+The dataclass is the schema: its fields and their types are the keys the file must have, no more and, but for those with a
+default, no less. Numbers are finite, never negative and below 2^63. A record may add `problems()`: sentences about fields
+that do not go together.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -46,9 +46,9 @@ def parse_record(record: type[T], content: bytes, place: str, known: Mapping[str
         table = tomllib.loads(text) if place.endswith(".toml") else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{place}: {error}") from error
-    fields = {name: value for name, value in (known or {}).items() if name in typing.get_type_hints(record)}
-    mistakes = list(_mistakes(record, table, "", fields))
-    made = None if mistakes else _build(record, table, fields)
+    given = {name: value for name, value in (known or {}).items() if name in typing.get_type_hints(record)}
+    mistakes = list(_mistakes(record, table, "", given))
+    made = None if mistakes else _build(record, table, given)
     if made is not None and hasattr(made, "problems"):
         mistakes = list(made.problems())
     if mistakes or made is None:
@@ -66,9 +66,12 @@ def _mistakes(hint: Any, value: Any, key: str, known: Mapping[str, Any]) -> Iter
     if is_dataclass(hint):
         yield from _table_mistakes(hint, value, key, known)
     elif typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
         if isinstance(value, list):
+            if inner is int and all(type(item) is int and 0 <= item <= INT64_MAX for item in value):
+                return  # the many knots of a step table, all at once
             for item in value:
-                yield from _mistakes(typing.get_args(hint)[0], item, key, {})
+                yield from _mistakes(inner, item, key, {})
         else:
             yield f"{key} must be a list, not {value!r:.40}"
     elif typing.get_origin(hint) is dict:
@@ -87,13 +90,14 @@ def _table_mistakes(record: Any, table: Any, key: str, known: Mapping[str, Any])
         return
     prefix = f"{key}." if key else ""
     hints = {name: hint for name, hint in typing.get_type_hints(record).items() if name not in known}
+    optional = {field.name for field in fields(record) if field.default is not MISSING}
     for name in table:
         if name not in hints:
             yield f"{prefix}{name} is not a key of a profile{did_you_mean(name, hints)}"
     for name, hint in hints.items():
         if name in table:
             yield from _mistakes(hint, table[name], prefix + name, {})
-        else:
+        elif name not in optional:
             yield f"{prefix}{name} is missing"
 
 
@@ -116,7 +120,8 @@ def _build(hint: Any, value: Any, known: Mapping[str, Any]) -> Any:
     if typing.get_origin(hint) is dict:
         return {name: _build(typing.get_args(hint)[1], item, {}) for name, item in value.items()}
     if typing.get_origin(hint) is tuple:
-        return tuple(_build(typing.get_args(hint)[0], item, {}) for item in value)
+        inner = typing.get_args(hint)[0]
+        return tuple(value) if inner is int else tuple(_build(inner, item, {}) for item in value)
     return float(value) if hint is float else value
 
 

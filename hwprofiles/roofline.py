@@ -200,10 +200,16 @@ def known_rooflines() -> list[str]:
     return profile_names(FOLDER, ".json")
 
 
-def roofline_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1) -> StepCost:
-    """The step cost of a model by the roofline; its error is that of models the roofline was not fitted on."""
-    roofline, model = load_roofline(gpu), load_model(model)
-    parts, error = roofline.of(model, tp, precision), roofline.error(precision, "bf16")
+def roofline_step_cost(
+    gpu: str | Gpu, model: str | Model, precision: str = "bf16", tp: int = 1, roofline: Roofline | None = None
+) -> StepCost:
+    """The step cost of a model by the roofline, the shipped one if none is given.
+
+    Its error is that of models the roofline was not fitted on.
+    """
+    gpu, model = load_gpu(gpu), load_model(model)
+    roofline = roofline or load_roofline(gpu)
+    parts, error = roofline.of(model, tp, precision, gpu=gpu), roofline.error(precision, "bf16")
     left_out = error.left_out_mape_frac, error.left_out_worst_5pct_frac, error.left_out_max_frac
     return StepCost(
         gpu=roofline.gpu,
@@ -219,16 +225,16 @@ def roofline_step_cost(gpu: str | Gpu, model: str | Model, precision: str = "bf1
         fitted=roofline.fitted,
         tokens=roofline_knots(parts.tokens_ms, MOST_TOKENS),
         samples=roofline_knots(parts.head_ms, MOST_DECODES),
-        attention={a.kv: _attention(roofline.of(model, tp, precision, a.kv)) for a in roofline.attentions},
+        attention={a.kv: _attention(roofline.of(model, tp, precision, a.kv, gpu)) for a in roofline.attentions},
     )
 
 
 def _attention(parts: ModelRoofline) -> AttentionCost:
-    step, token, work = map(_ticks, parts.prefill_ms())
+    once, token, work = map(_ticks, parts.prefill_ms())
     return AttentionCost(
-        step,
-        token,
-        work,
+        prefill_step=once,
+        prefill_token=token,
+        prefill_work=work,
         decodes=roofline_knots(parts.decodes_ms, MOST_DECODES),
         contexts=roofline_knots(parts.contexts_ms, MOST_DECODES),
     )

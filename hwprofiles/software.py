@@ -15,7 +15,7 @@ DEFAULT = "vllm-2026"
 class Software:
     """One engine over the versions that behave alike. What it adds to the kernels of a step, in ms:
 
-    step_ms + layers * (layer_ms + [tp > 1] * parallel_layer_ms) + sample_ms * requests that sample
+    step_ms + layers * (layer_ms + [tp > 1] * parallel_layer_ms) + sample_ms * min(requests that sample, most_samples)
     """
 
     id: str
@@ -24,8 +24,6 @@ class Software:
     source: str
     engine: str
     """The engine's name, as measurements have it: `vLLM`, `TRT-LLM`, `SGLang`."""
-    since: str
-    """First version that it stands for, up to the next era of the same engine."""
     step_ms: float
     """Host time of every step."""
     layer_ms: float
@@ -36,6 +34,10 @@ class Software:
     """Host time of a step for each request that samples a token."""
     api_ms: float
     """What the API server adds to a request, once: to its first token and to its end."""
+    most_samples: int = 1 << 22
+    """Requests beyond which the host's work hides behind the GPU's, where the two overlap."""
+    since: str = ""
+    """First version that it stands for, up to the next era of the same engine; empty where only its name says it."""
 
     def host_ms(self, layers: int, tp: int) -> float:
         """What the host adds to a step, apart from what each sampling request costs."""
@@ -43,7 +45,7 @@ class Software:
 
     def problems(self) -> Iterator[str]:
         """Sentences about values that cannot be."""
-        if not self.since.replace(".", "").isdigit():
+        if self.since and not self.since.replace(".", "").isdigit():
             yield f"since {self.since!r} is not a version such as 0.11"
 
 

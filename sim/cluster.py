@@ -43,10 +43,11 @@ Progress = Callable[[float], None]
 class Cluster:
     """Instances of one model on one kind of GPU.
 
-    gpu, model: names of data sheets in hwprofiles. tp: GPUs of one instance (tensor parallel). router: a name of
-    `sim.router.ROUTERS`, or an object with `choose(head, views)`. step_cost: an object with `step_ns`, in place of the
-    measured table of (gpu, model, precision, tp); the engine must then name seats, budget, context and KV blocks, and
-    no API server adds time. software: the engine's era, a name of `hwprofiles.load_software`.
+    gpu, model: names of data sheets in hwprofiles, or paths of one's own. tp: GPUs of one instance (tensor parallel).
+    router: a name of `sim.router.ROUTERS`, or an object with `choose(head, views)`. step_cost: an object with `step_ns`,
+    in place of the measured table of (gpu, model, precision, tp); the engine must then name seats, budget, context and
+    KV blocks, and no API server adds time. software: the engine's era, a name of `hwprofiles.load_software`. profiles: a
+    folder that `servecast profiles fit` wrote, whose step costs are taken in place of those that ship.
     """
 
     gpu: str | None = None
@@ -57,7 +58,8 @@ class Cluster:
     router: str | Router = "power_of_two"
     engine: Engine = field(default_factory=Engine)
     step_cost: StepCost | None = None
-    software: str = DEFAULT_SOFTWARE
+    software: str | Software = DEFAULT_SOFTWARE
+    profiles: str | None = None
 
     def plan(self) -> Plan:
         """Look everything up and check it. ClusterError or ProfileError where something is unknown or does not fit."""
@@ -79,6 +81,8 @@ class Cluster:
 
     def _plan_custom(self) -> Plan:
         engine = self.engine
+        if self.profiles is not None:
+            raise ClusterError(f"cluster.profiles = {self.profiles!r}: would do nothing with a step_cost of its own")
         missing = [
             name
             for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks_override")
@@ -106,7 +110,7 @@ class Cluster:
             max_num_seqs=engine.max_num_seqs,
             kv_cache_dtype=engine.kv_cache_dtype,
         )
-        cost = load_step_cost(gpu, model, self.precision, self.tp)
+        cost = load_step_cost(gpu, model, self.precision, self.tp, self.profiles)
         table = cost.table(
             engine.max_num_batched_tokens,
             engine.max_num_seqs,

@@ -137,7 +137,7 @@ def _longer(table: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _prices(plan: Plan) -> tuple[np.ndarray, dict[int, int]]:
-    """The looked-up terms of a step and the looked-up price of context, one row each; the factors of the products by setting."""
+    """The looked-up terms of a step and the price of context, one row each; the factors of the products by setting."""
     arrays: dict[str, Any] = plan.step_cost.arrays(plan.engine.max_num_batched_tokens)  # type: ignore[attr-defined]
     names = (*_LOOKED_UP, _CONTEXT)
     cost = np.zeros((len(names), max(len(arrays[name]) for name in names)), np.int64)

@@ -2,10 +2,12 @@
 
 import itertools
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
-from hwprofiles.datasheet import ProfileError, known_gpus, known_models, load_gpu, load_model
+from hwprofiles.datasheet import PRECISIONS, ProfileError, known_gpus, known_models, load_gpu, load_model
+from hwprofiles.memory import PRECISION_BYTES
 
 PUBLISHED_PARAMETERS = {  # totals of the weight files, as their pages on Hugging Face say
     "llama-2-7b": 6_738_415_616,
@@ -60,17 +62,74 @@ def test_engine_defaults_are_those_of_vllm_for_the_class_of_gpu():
 
 def test_an_unknown_name_is_met_with_the_nearest_and_all():
     known = ", ".join(known_gpus())
+    advice = "or one's own .toml, written with a slash"
     with pytest.raises(ProfileError) as raised:
         load_gpu("h10")
-    assert str(raised.value) == f"no gpu profile 'h10'; did you mean 'h100'? known: {known}"
+    assert str(raised.value) == f"no gpu profile 'h10'; did you mean 'h100'? known: {known}; {advice}"
     with pytest.raises(ProfileError, match=r"no model profile 'llama-3.1-8'; did you mean 'llama-3.1-8b'\?"):
         load_model("llama-3.1-8")
 
 
-@pytest.mark.parametrize("name", ["../gpus/h100", "h100.toml", "", "/etc/passwd", "h100\0"])
-def test_a_name_is_never_a_path(name):
+@pytest.mark.parametrize("name", ["h100\0", "", "H100", "h100 "])
+def test_what_is_neither_a_name_nor_a_place_is_refused(name):
     with pytest.raises(ProfileError, match="no gpu profile"):
         load_gpu(name)
+
+
+@pytest.mark.parametrize("name", ["../gpus/h100", "gone.toml", "/etc/passwd", "./h100\0.toml", "/", "x/" * 3000 + "a.toml"])
+def test_a_place_that_holds_no_gpu_is_refused_in_a_sentence(name):
+    with pytest.raises(ProfileError, match=r"expected a GPU's \.toml|cannot be read"):
+        load_gpu(name)
+
+
+GPU_TOML = files("hwprofiles").joinpath("gpus", "h100.toml").read_text()
+
+
+def own_gpu(tmp_path, text, name="mine"):
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    return load_gpu(path)
+
+
+def test_a_toml_of_ones_own_is_a_gpu_named_as_its_file(tmp_path):
+    mine = own_gpu(tmp_path, GPU_TOML, "my gpu (2)")
+    assert mine == replace(load_gpu("h100"), id="my-gpu-2")
+    assert load_gpu(str(tmp_path / "my gpu (2).toml")) == mine
+
+
+def test_a_file_named_as_a_shipped_gpu_has_its_figures_or_is_refused(tmp_path):
+    assert own_gpu(tmp_path, GPU_TOML, "h100") == load_gpu("h100")
+    with pytest.raises(ProfileError, match="'h100' is a GPU that ships, with other figures; expected a name of its own"):
+        own_gpu(tmp_path, GPU_TOML.replace("3350.0", "3351.0"), "h100")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("gpus_per_node = 8 ", "gpus_per_node = 1_000_000_000 ", "gpus_per_node 1e+09 is more than 1024, beyond any GPU"),
+        ("bandwidth_gb_per_s = 3350.0", "bandwidth_gb_per_s = 3.35e12", "bandwidth_gb_per_s 3.35e+12 is more than 1e+07"),
+        ("bf16 = 989.0", "bf16 = 0.0", "peak_tflops must be above 0"),
+        ("bf16 = 989.0", "bf61 = 989.0", "peak_tflops has no precision 'bf61'; did you mean 'bf16'?"),
+        ("bf16 = 989.0", "", "peak_tflops must have bf16"),
+        ("fp8 = 1979.0", "fp8 = 1e9", "peak_tflops 1e+09 is more than 1e+06"),
+        ("tdp_w", "tpd_w", "tpd_w is not a key of a profile; did you mean 'tdp_w'?"),
+        ("name", "= name", "Invalid"),
+    ],
+)
+def test_a_mistake_in_ones_own_gpu_names_the_file_and_what_is_expected(tmp_path, old, new, said):
+    with pytest.raises(ProfileError) as raised:
+        own_gpu(tmp_path, GPU_TOML.replace(old, new, 1))
+    assert said in str(raised.value)
+    assert all(line.startswith(f"{tmp_path}/mine.toml") for line in str(raised.value).splitlines())
+
+
+def test_a_gpu_file_larger_than_a_profile_is_not_read_on(tmp_path):
+    with pytest.raises(ProfileError, match="a profile has at most"):
+        own_gpu(tmp_path, GPU_TOML + "#" * (1 << 21))
+
+
+def test_the_peaks_that_a_gpu_may_have_are_the_precisions_of_weights():
+    assert set(PRECISIONS) == set(PRECISION_BYTES)
 
 
 def test_valid_degrees_share_out_whole_heads():

@@ -131,7 +131,7 @@ def test_bounds_are_the_arithmetic_and_the_traffic_of_the_data_sheet():
     assert narrow.tokens_ms(1) == wide.tokens_ms(1) / 2 and narrow.tokens_ms(8192) < 0.51 * wide.tokens_ms(8192)
     assert narrow.head_ms(1) == wide.head_ms(1) == pytest.approx(2 * 128_256 * 4096 / 3350e6)
     assert wide.prefill_work_ms() == pytest.approx(2 * 32 * 32 * 128 / 989e9)
-    assert wide.decode_context_token_ms("bf16") == 2 * wide.decode_context_token_ms("fp8") == pytest.approx(131_072 / 3350e6)
+    assert wide.contexts_ms("bf16", 1) == 2 * wide.contexts_ms("fp8", 1) == pytest.approx(131_072 / 3350e6)
 
 
 def test_what_no_table_covers_is_priced_by_the_roofline_or_refused(tmp_path):

@@ -22,5 +22,5 @@ def test_host_time_grows_with_layers_and_with_the_first_split():
 
 
 def test_an_unknown_era_is_refused_with_the_nearest():
-    with pytest.raises(ProfileError, match="did you mean 'vllm-2026'"):
-        load_software("vllm-2025")
+    with pytest.raises(ProfileError, match="did you mean 'vllm-202"):
+        load_software("vllm-2027")

@@ -40,7 +40,7 @@ def test_a_model_s_file_is_taken_from_the_scenario_s_folder_and_serves_like_its_
     scenario = load_scenario(written(tmp_path, model.replace("{tmp}", str(tmp_path))))
     named = cluster_of(scenario_of(tomllib.loads(SCENARIO.format(model="llama-3.1-8b")), "x.toml"))
     plan, same = cluster_of(scenario).plan(), named.plan()
-    assert scenario.model_id() == "llama-3.1-8b"
+    assert scenario.cluster.model_name == "llama-3.1-8b"
     assert (plan.engine, plan.num_blocks, plan.api_ns) == (same.engine, same.num_blocks, same.api_ns)
 
 
@@ -73,5 +73,5 @@ def test_a_place_that_is_no_model_is_refused_in_a_sentence(tmp_path, name):
 
 def test_a_model_of_another_shape_is_called_as_its_folder(tmp_path):
     scenario = load_scenario(written(tmp_path, "./checkpoint", LLAMA_8B | {"num_hidden_layers": 30}))
-    assert scenario.model_id() == "checkpoint"
+    assert scenario.cluster.model_name == "checkpoint"
     assert load_model(scenario.cluster.model).layers == 30

@@ -14,6 +14,7 @@ from experiments.report.markup import Html, join, tag
 from experiments.report.over_time import over_time
 from experiments.report.svg import style
 from experiments.report.trust import trust
+from hwprofiles.own_file import is_path
 
 SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (
     ("answer", "Answer", answer),
@@ -67,7 +68,8 @@ def page(run: Run) -> Html:
 def _subtitle(run: Run) -> Html:
     cluster = run.scenario.get("cluster")
     known = cluster if isinstance(cluster, dict) else {}
-    parts = [str(known[key]) for key in ("model", "gpu") if isinstance(known.get(key), str)]
+    names = [str(known[key]) for key in ("model", "gpu") if isinstance(known.get(key), str)]
+    parts = [Path(name).name if is_path(name) else name for name in names]
     if isinstance(known.get("tp"), int):
         parts.append(f"tensor parallel {known['tp']}")
     return tag("p", tag("span", "simulated", class_="badge"), " ", " · ".join(["servecast report", *parts]), class_="subtitle")

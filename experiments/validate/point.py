@@ -61,6 +61,7 @@ class Setting:
     arrivals: str = "poisson"
     requests: int | None = None  # sent in all
     warmup_requests: int = 0  # the first so many are not counted
+    source: str = ""
     traits: frozenset[str] = field(default_factory=frozenset)  # what the notes say that decides whether and how it is played
 
 
@@ -123,6 +124,7 @@ def _setting(row: Row, notes: Mapping[str, str]) -> Setting:
         arrivals=row.one_of("arrivals", ("poisson", "constant"), "poisson"),
         requests=_count(row, notes, "requests", 1),
         warmup_requests=_count(row, notes, "warmup_requests", 0) or 0,
+        source=row.text("source", False),
         traits=frozenset(name for name in notes if _decides(name, notes[name])),
     )
 

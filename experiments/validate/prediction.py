@@ -9,8 +9,8 @@ from experiments.validate.harness import harness_of
 from experiments.validate.point import Setting
 from experiments.validate.shipped import Target, target_of
 from experiments.validate.traffic import traffic_of
-from hwprofiles import load_step_cost
-from sim import Cluster, Engine, simulate
+from hwprofiles import Software, load_step_cost
+from sim import Cluster, simulate
 from sim.latency import is_done, latencies_s
 from sim.plan import Plan
 
@@ -55,8 +55,8 @@ class Prediction:
         return statistic_of(latencies_s(records)[LATENCIES[name]], statistic)
 
 
-def predict(setting: Setting, seed: int = 1) -> Prediction:
-    """Simulate a setting; `seed` is of Poisson arrivals.
+def predict(setting: Setting, seed: int = 1, software: Software | None = None) -> Prediction:
+    """Simulate a setting; `seed` is of Poisson arrivals and lengths that vary. software: in place of the setting's own era.
 
     ClusterError or ProfileError where it does not fit, WorkloadError where it would last for years, Unplayable where
     requests were refused.
@@ -65,7 +65,9 @@ def predict(setting: Setting, seed: int = 1) -> Prediction:
     if _ONE_TOKEN_RUN in setting.traits:
         played = replace(setting, output_tokens=1)
     target, harness = target_of(setting), harness_of(setting)
-    cluster = replace(cluster_of(target), engine=Engine(**harness.engine))
+    cluster = cluster_of(target)
+    cluster = cluster if software is None else replace(cluster, software=software)
+    cluster = replace(cluster, engine=replace(cluster.engine, **harness.engine))
     plan = cluster.plan()
     if harness.reserves_answers:
         own_tokens = (setting.input_tokens or 0) + (setting.output_tokens or 0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from experiments.validate.harness import era_of, harness_of
+from experiments.validate.harness import harness_of
 from experiments.validate.point import LOAD_WORDS, Setting
 from hwprofiles import known_gpus, known_models, list_profiles, load_gpu
 
@@ -56,14 +56,14 @@ def target_of(setting: Setting) -> Target:
     """What stands for a setting that `refusal` has nothing against."""
     gpu, model = gpu_of(setting.gpu), model_of(setting.model)
     assert gpu is not None and model is not None and setting.tp is not None
-    return Target(gpu, model, _precision_of(setting.precision), setting.tp, era_of(setting.software))
+    return Target(gpu, model, _precision_of(setting.precision), setting.tp, harness_of(setting).software)
 
 
 def as_shipped(setting: Setting) -> Setting:
     """The setting under the names of its target: equal for settings that are simulated alike."""
     target = target_of(setting)
-    same = {"gpu": target.gpu, "model": target.model, "precision": target.precision}
-    return replace(setting, **same, software=f"{target.software} {harness_of(setting)}")
+    played = str(harness_of(setting))
+    return replace(setting, gpu=target.gpu, model=target.model, precision=target.precision, software=played, source="")
 
 
 def gpu_of(name: str) -> str | None:
