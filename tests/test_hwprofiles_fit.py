@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hwprofiles import fit, fit_error
 from hwprofiles.bounds import broken_bounds
 from hwprofiles.composition import Composition
+from hwprofiles.coverage import covered, tables_of, why_not
 from hwprofiles.curve import Curve
 from hwprofiles.datasheet import ProfileError, load_gpu, load_model
 from hwprofiles.kernel_tables import KernelTables
@@ -166,11 +167,16 @@ def test_attention_measured_at_one_length_alone_is_refused(tmp_path):
 
 def test_what_has_no_room_or_cannot_be_split_gets_no_table(tmp_path):
     gpu, big, small = load_gpu("h100"), load_model("llama-3.1-70b"), load_model("llama-3.1-8b")
-    assert not fit.fits(gpu, big, "bf16", 1) and fit.fits(gpu, big, "bf16", 2)
-    assert not fit.fits(gpu, small, "bf16", 3) and not fit.fits(gpu, small, "fp4", 1)
     gpu_folder(tmp_path / gpu.calibration)
-    costs = list(fit.fit_gpu(tmp_path, gpu, [small, big], ["bf16"], [1, 3, 8]))
-    assert [(cost.model, cost.tp) for cost in costs] == [("llama-3.1-8b", 1)]  # all-reduces were measured among 2 alone
+    tables = tables_of(tmp_path, gpu)
+    found = [(one.model.id, one.tp) for one in covered(tables, gpu, [small, big], [1, 3, 8])]
+    assert found == [("llama-3.1-8b", 1)]
+    for model, tp, why in (
+        (big, 1, "the smallest tp that fits is 2"),
+        (small, 3, "tp 3 does not divide the heads of llama-3.1-8b"),
+        (small, 8, "no all-reduce among 8 h100 was measured"),
+    ):
+        assert why in why_not(tables["bf16"], gpu, model, tp)
 
 
 def test_a_folder_that_is_a_copy_says_of_which_commit(tmp_path):
@@ -184,11 +190,12 @@ def test_a_folder_that_is_a_copy_says_of_which_commit(tmp_path):
 def test_a_precision_without_matrix_products_is_refused_with_the_folder(tmp_path):
     gpu = load_gpu("h100")
     gpu_folder(tmp_path / gpu.calibration)
+    assert list(tables_of(tmp_path, gpu)) == ["bf16"]
     with pytest.raises(ProfileError, match="no matrix product in fp8 was measured there"):
-        list(fit.fit_gpu(tmp_path, gpu, [load_model("llama-3.1-8b")], ["fp8"], [1]))
+        KernelTables.read(tmp_path / gpu.calibration, "fp8")
     write_table(tmp_path / gpu.calibration, "gemm", "gemm", [{"gemm_dtype": "bfloat16", "m": 1, "latency": 1.0}])
     with pytest.raises(ProfileError, match="no column n, k"):
-        list(fit.fit_gpu(tmp_path, gpu, [load_model("llama-3.1-8b")], ["bf16"], [1]))
+        tables_of(tmp_path, gpu)
 
 
 @pytest.mark.parametrize(("combination", "expected"), ATTENTION_MS.items())

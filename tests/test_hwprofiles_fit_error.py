@@ -15,14 +15,14 @@ from tests.shared_data import needs_shared
 BAR_FRAC = 0.02
 
 STAIRS = "products of few rows climb stairs between the 21 sizes measured, and half of these do not show them"
-UNEVEN = "attention of as many KV heads as query heads is not affine in context: blocks leave bandwidth unused"
 LEVEL = "measured products of more tokens are often faster than those of fewer, where a table must be level"
 CACHED = "contexts that fit into the cache are faster than the memory of the data sheet allows a table to be"
 
 ABOVE_THE_BAR = {
-    ("a100", "bf16", UNEVEN): {"llama-2-7b": (1, 2, 4, 8), "llama-2-13b": (1, 2, 4, 8)},
     ("a100", "bf16", STAIRS): {
+        "llama-2-13b": (1, 4),
         "llama-2-70b": (8,),
+        "llama-2-7b": (1, 2, 4),
         "llama-3.1-70b": (8,),
         "llama-3.1-8b": (4, 8),
         "mistral-7b-v0.1": (4, 8),
@@ -32,7 +32,7 @@ ABOVE_THE_BAR = {
     },
     ("h100", "bf16", LEVEL): {"llama-2-70b": (2, 8), "llama-3.1-70b": (2, 8), "qwen3-32b": (1,)},
     ("h100", "fp8", LEVEL): {
-        "llama-2-13b": (1,),
+        "llama-2-13b": (1, 2),
         "llama-2-70b": (1, 2, 4),
         "llama-2-7b": (1,),
         "llama-3.1-70b": (1, 2, 4),
@@ -51,7 +51,7 @@ ABOVE_THE_BAR = {
 }
 """Shipped tables with a held-out error above the bar: {(GPU, precision, why): {model: degrees}}. All others are below it."""
 
-WORST_FRAC = 0.042
+WORST_FRAC = 0.038
 """No table is shipped with a larger held-out error; beyond, the roofline would be as good."""
 
 SAMPLE = (

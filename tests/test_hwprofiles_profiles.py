@@ -24,7 +24,8 @@ def own_table(folder, change=lambda table: None, name=NAME, of=NAME):
     """A user's copy of a shipped table, changed."""
     table = json.loads(SHIPPED.joinpath(f"{of}.json").read_text())
     change(table)
-    (folder / f"{name}.json").write_text(json.dumps(table, indent=1))
+    (folder / "measured").mkdir(exist_ok=True)
+    (folder / "measured" / f"{name}.json").write_text(json.dumps(table, indent=1))
     return folder
 
 
@@ -61,7 +62,7 @@ def test_the_shipped_tables_cover_the_models_on_both_gpus_and_both_precisions():
     assert combinations >= {("h100", model, "fp8", tp) for model, tp in wanted}
 
 
-def test_a_users_table_comes_first_and_says_so(tmp_path):
+def test_a_users_folder_alone_is_asked_and_says_so(tmp_path):
     def slower(table):
         table["samples"]["ticks"] = [2 * ticks for ticks in table["samples"]["ticks"]]
 
@@ -72,7 +73,10 @@ def test_a_users_table_comes_first_and_says_so(tmp_path):
     assert (cost.grade, shipped.grade) == ("user", "measured")
     assert cost.samples.ticks == tuple(2 * ticks for ticks in shipped.samples.ticks)
     assert replace(cost, samples=shipped.samples, grade="measured") == shipped
-    assert load_step_cost("h100", "llama-3.1-8b", tp=2, folder=tmp_path) == load_step_cost("h100", "llama-3.1-8b", tp=2)
+    with pytest.raises(
+        ProfileError, match=r"neither measured/h100_llama-3\.1-8b_bf16_tp2\.json nor rooflines/h100\.json; did you"
+    ):
+        load_step_cost("h100", "llama-3.1-8b", tp=2, folder=tmp_path)
 
 
 def test_a_table_under_the_name_of_another_combination_is_refused(tmp_path):
@@ -134,10 +138,10 @@ def test_bounds_are_the_arithmetic_and_the_traffic_of_the_data_sheet():
     assert wide.contexts_ms("bf16", 1) == 2 * wide.contexts_ms("fp8", 1) == pytest.approx(131_072 / 3350e6)
 
 
-def test_what_no_table_covers_is_priced_by_the_roofline_or_refused(tmp_path):
+def test_what_no_table_covers_is_priced_by_the_roofline_or_refused():
     assert load_step_cost("h100", "llama-3.1-70b", tp=1).grade == "roofline"
     own = replace(load_model("llama-3.1-8b"), id="mine", layers=33, parameters=1)
-    assert load_step_cost("a100", own, folder=tmp_path).grade == "roofline"
+    assert load_step_cost("a100", own).grade == "roofline"
     with pytest.raises(ProfileError, match=r"tp 3 does not divide the heads of llama-3\.1-8b.* valid: 1, 2, 4, 8"):
         load_step_cost("h100", "llama-3.1-8b", tp=3)
     with pytest.raises(ProfileError, match="tp 0 does not divide the heads"):
@@ -151,15 +155,20 @@ def test_a_model_with_the_name_of_a_shipped_one_and_other_dimensions_is_not_give
     assert load_step_cost("h100", other).grade == "roofline"
 
 
-def test_a_gpu_without_tables_or_roofline_is_met_with_the_nearest_and_all_there_are():
-    mine = replace(load_gpu("h100"), id="h300")
+def test_a_combination_without_table_or_roofline_is_met_with_the_nearest_and_all_there_are(monkeypatch):
+    monkeypatch.setattr(profiles, "known_rooflines", list)
     with pytest.raises(ProfileError) as raised:
-        load_step_cost(mine, "llama-3.1-70b", tp=3)
+        load_step_cost("h100", "llama-3.1-70b", tp=3)
     first, *there = str(raised.value).splitlines()
-    assert first.startswith("no step cost for h300 llama-3.1-70b bf16 tp 3; the nearest is a100 llama-3.1-70b bf16 tp 4")
-    assert len(there) == len([row for row in ROWS if (row.gpu, row.model) == ("a100", "llama-3.1-70b")])
-    with pytest.raises(ProfileError, match=r"the nearest is h100 llama-3\.1-8b fp8 tp 1"):
-        load_step_cost(mine, "llama-3.1-8b", precision="fp8")
+    assert first.startswith("no step cost for h100 llama-3.1-70b bf16 tp 3; the nearest is h100 llama-3.1-70b bf16 tp 4")
+    assert len(there) == len([row for row in ROWS if (row.gpu, row.model) == ("h100", "llama-3.1-70b")])
+    with pytest.raises(ProfileError, match=r"the nearest is a100 llama-3\.1-8b bf16 tp 1"):
+        load_step_cost("a100", "llama-3.1-8b", precision="fp8")
+
+
+def test_a_gpu_of_ones_own_is_told_how_to_get_tables():
+    with pytest.raises(ProfileError, match=r"no step cost for h300 llama-3\.1-70b bf16 tp 4.* servecast profiles fit"):
+        load_step_cost(replace(load_gpu("h100"), id="h300"), "llama-3.1-70b", tp=4)
 
 
 def test_the_same_model_on_another_gpu_is_nearer_than_another_model_on_the_same(monkeypatch):
