@@ -105,8 +105,10 @@ def test_more_tokens_work_context_or_samples_are_never_faster(engine, step, argu
 
 @given(ENGINES, st.integers(1, 63), st.integers(1, 32_768), st.integers(0, 500))
 def test_one_more_decode_of_equal_context_is_never_faster(engine, decodes, context, prefill_tokens):
+    """But for the tick of each token of context that a price shared by fewer may be rounded up more."""
     fewer, more = ((prefill_tokens, prefill_tokens**2, n, n * context, n) for n in (decodes, decodes + 1))
-    assert kernels(engine).step_ns(*more) >= kernels(engine).step_ns(*fewer)
+    rounding_ns = 1 + decodes * context / 2**16
+    assert kernels(engine).step_ns(*more) >= kernels(engine).step_ns(*fewer) - rounding_ns
 
 
 @given(ENGINES, st.integers(1, 30), st.lists(st.integers(1, 30_000), min_size=2, max_size=2))

@@ -17,7 +17,6 @@ from hwprofiles.kernel_tables import KernelTables
 from hwprofiles.profiles import load_step_cost
 from hwprofiles.steptable import TICKS_PER_MS
 from tests.kernel_cases import (
-    AICONFIGURATOR,
     change_table,
     context_ms,
     exact_machine,
@@ -191,4 +190,3 @@ def test_the_reference_data_have_no_kernel_that_cannot_be_where_tables_need_it(g
         tables = read_gpu(gpu, precision)
         needed = [*tables.gemm.values(), *tables.wide_gemm.values(), *tables.allreduce.values()]
         assert not any(curve.mistake for curve in needed)
-    assert (AICONFIGURATOR / "SOURCE.txt").is_file()

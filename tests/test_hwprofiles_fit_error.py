@@ -1,9 +1,7 @@
 """Errors of shipped tables: they are what the files say, and which of them are above two percent is written down here."""
 
-import json
 from dataclasses import asdict
 from functools import lru_cache
-from importlib.resources import files
 
 import pytest
 
@@ -17,14 +15,14 @@ from tests.shared_data import needs_shared
 BAR_FRAC = 0.02
 
 STAIRS = "products of few rows climb stairs between the 21 sizes measured, and half of these do not show them"
-UNEVEN = "attention of as many KV heads as query heads is not affine in context: blocks leave bandwidth unused"
 LEVEL = "measured products of more tokens are often faster than those of fewer, where a table must be level"
 CACHED = "contexts that fit into the cache are faster than the memory of the data sheet allows a table to be"
 
 ABOVE_THE_BAR = {
-    ("a100", "bf16", UNEVEN): {"llama-2-7b": (1, 2, 4, 8), "llama-2-13b": (1, 2, 4, 8)},
     ("a100", "bf16", STAIRS): {
+        "llama-2-13b": (1, 4),
         "llama-2-70b": (8,),
+        "llama-2-7b": (1, 2, 4),
         "llama-3.1-70b": (8,),
         "llama-3.1-8b": (4, 8),
         "mistral-7b-v0.1": (4, 8),
@@ -34,7 +32,7 @@ ABOVE_THE_BAR = {
     },
     ("h100", "bf16", LEVEL): {"llama-2-70b": (2, 8), "llama-3.1-70b": (2, 8), "qwen3-32b": (1,)},
     ("h100", "fp8", LEVEL): {
-        "llama-2-13b": (1,),
+        "llama-2-13b": (1, 2),
         "llama-2-70b": (1, 2, 4),
         "llama-2-7b": (1,),
         "llama-3.1-70b": (1, 2, 4),
@@ -53,7 +51,7 @@ ABOVE_THE_BAR = {
 }
 """Shipped tables with a held-out error above the bar: {(GPU, precision, why): {model: degrees}}. All others are below it."""
 
-WORST_FRAC = 0.042
+WORST_FRAC = 0.038
 """No table is shipped with a larger held-out error; beyond, the roofline would be as good."""
 
 SAMPLE = (
@@ -91,12 +89,6 @@ def test_the_tables_above_the_bar_are_those_written_down():
     held_out = {key: load_step_cost(*key).error.held_out_mape_frac for key in keys}
     assert {key for key, frac in held_out.items() if frac > BAR_FRAC} == expected
     assert max(held_out.values()) <= WORST_FRAC
-
-
-def test_most_tables_of_every_gpu_with_eight_sixteenths_of_the_catalogue_are_within_the_bar():
-    rows = list_profiles()
-    within = [row for row in rows if row.error_mape_frac <= BAR_FRAC]
-    assert len(within) >= 0.85 * len(rows)
 
 
 @needs_shared
@@ -138,13 +130,6 @@ def test_every_shipped_table_meets_composed_kernels_within_its_own_errors(row):
             errors.append(abs(table.step_ns(b * n, b * n * n, d, d * context, b + d) / composed_ns - 1))
         assert max(errors) <= max(1.1 * cost.error.max_frac, 0.01)
         assert sum(errors) / len(errors) <= max(1.1 * cost.error.worst_5pct_frac, 0.01)
-
-
-def test_errors_of_files_are_the_errors_the_catalogue_lists():
-    for row in list_profiles():
-        name = profile_name(row.gpu, row.model, row.precision, row.tp)
-        table = json.loads(files("hwprofiles").joinpath("measured", f"{name}.json").read_text())
-        assert table["error"]["mape_frac"] == row.error_mape_frac
 
 
 def test_judged_steps_lie_on_the_knots_and_between_them():

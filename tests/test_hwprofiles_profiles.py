@@ -61,7 +61,7 @@ def test_the_shipped_tables_cover_the_models_on_both_gpus_and_both_precisions():
     assert combinations >= {("h100", model, "fp8", tp) for model, tp in wanted}
 
 
-def test_a_users_table_comes_first_and_says_so(tmp_path):
+def test_a_users_folder_alone_is_asked_and_says_so(tmp_path):
     def slower(table):
         table["samples"]["ticks"] = [2 * ticks for ticks in table["samples"]["ticks"]]
 
@@ -111,6 +111,19 @@ def test_a_part_that_is_faster_than_the_data_sheet_is_refused_with_its_bound(tmp
     assert all(line.startswith(f"{NAME}.json: {key} has ") for line in lines)
 
 
+def test_context_that_costs_many_decodes_what_it_costs_one_is_refused_from_the_second_knot_on(tmp_path):
+    def level(table):
+        ticks = table["attention"]["bf16"]["contexts"]["ticks"]
+        ticks[:] = [ticks[0]] * len(ticks)
+
+    with pytest.raises(ProfileError) as raised:
+        load_step_cost("h100", "llama-3.1-8b", folder=own_table(tmp_path, level))
+    lines = str(raised.value).splitlines()
+    knots = load_step_cost("h100", "llama-3.1-8b").attention["bf16"].contexts.at
+    first = next(at for at in knots if f"each of {at} decodes" in lines[0])
+    assert first > 1 and len(lines) == len([at for at in knots if at >= first])
+
+
 def test_bounds_are_the_arithmetic_and_the_traffic_of_the_data_sheet():
     """llama-3.1-8b by hand on an H100: 6.98e9 parameters in layers, 989 TFLOP/s, 3350 GB/s."""
     wide, narrow = (Bounds(load_gpu("h100"), load_model("llama-3.1-8b"), precision, 1) for precision in ("bf16", "fp8"))
@@ -139,15 +152,20 @@ def test_a_model_with_the_name_of_a_shipped_one_and_other_dimensions_is_not_give
     assert load_step_cost("h100", other).grade == "roofline"
 
 
-def test_a_gpu_without_tables_or_roofline_is_met_with_the_nearest_and_all_there_are():
-    mine = replace(load_gpu("h100"), id="h300")
+def test_a_combination_without_table_or_roofline_is_met_with_the_nearest_and_all_there_are(monkeypatch):
+    monkeypatch.setattr(profiles, "known_rooflines", list)
     with pytest.raises(ProfileError) as raised:
-        load_step_cost(mine, "llama-3.1-70b", tp=3)
+        load_step_cost("h100", "llama-3.1-70b", tp=3)
     first, *there = str(raised.value).splitlines()
-    assert first.startswith("no step cost for h300 llama-3.1-70b bf16 tp 3; the nearest is a100 llama-3.1-70b bf16 tp 4")
-    assert len(there) == len([row for row in ROWS if (row.gpu, row.model) == ("a100", "llama-3.1-70b")])
-    with pytest.raises(ProfileError, match=r"the nearest is h100 llama-3\.1-8b fp8 tp 1"):
-        load_step_cost(mine, "llama-3.1-8b", precision="fp8")
+    assert first.startswith("no step cost for h100 llama-3.1-70b bf16 tp 3; the nearest is h100 llama-3.1-70b bf16 tp 4")
+    assert len(there) == len([row for row in ROWS if (row.gpu, row.model) == ("h100", "llama-3.1-70b")])
+    with pytest.raises(ProfileError, match=r"the nearest is a100 llama-3\.1-8b bf16 tp 1"):
+        load_step_cost("a100", "llama-3.1-8b", precision="fp8")
+
+
+def test_a_gpu_of_ones_own_is_told_how_to_get_tables():
+    with pytest.raises(ProfileError, match=r"no step cost for h300 llama-3\.1-70b bf16 tp 4.* servecast profiles fit"):
+        load_step_cost(replace(load_gpu("h100"), id="h300"), "llama-3.1-70b", tp=4)
 
 
 def test_the_same_model_on_another_gpu_is_nearer_than_another_model_on_the_same(monkeypatch):
