@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from experiments.scenario_file import load_scenario, to_toml
 from experiments.tables import RequestsFile, groups_frame, steps_frame, write_frame
 from experiments.traffic import stream_of
 from experiments.workers import Workers, cluster_of, default_workers
-from hwprofiles import ProfileError, load_software, load_step_cost
+from hwprofiles import ProfileError, StepCost, load_software, load_step_cost
 from sim.choice import ENGINES, Choice, family_of
 from sim.cluster import Progress, simulate
 from sim.engine import ClusterError
@@ -145,7 +145,7 @@ class Job:
             "seed": result.seed,
             **result.summary(slo),
             "workload": _description(stream),
-            "profile": self.profile(),
+            "profile": self.profile() | {"extrapolated": self._beyond_fit(result.tally.largest)},
         }
         write_json(draft / "summary.json", summary)
         return summary
@@ -157,10 +157,17 @@ class Job:
 
     def profile(self) -> dict[str, Any]:
         """Where step times come from, and how good they are."""
-        table = self.scenario.cluster
-        cost = load_step_cost(table.gpu, table.model, table.precision, table.tp, table.profiles)
+        table, cost = self.scenario.cluster, self._step_cost()
         era = load_software(table.software).name
         return {"grade": cost.grade, "era": era, "error_mape_frac": cost.error_mape_frac, "source": cost.source}
+
+    def _beyond_fit(self, largest: Mapping[str, int]) -> list[str]:
+        """Sentences about requests longer than the step costs were fitted to."""
+        return self._step_cost().beyond_fit(largest["input_tokens"], largest["context_tokens"])
+
+    def _step_cost(self) -> StepCost:
+        table = self.scenario.cluster
+        return load_step_cost(table.gpu, table.model, table.precision, table.tp, table.profiles)
 
     def close(self, holds: bool | None) -> int:
         """The exit code: 3 where --assert-slo was given and the SLO was missed."""

@@ -122,6 +122,11 @@ class StepCost:
         """New tokens of a step between which f_tok is interpolated; beyond, it goes on along its last slope."""
         return self.tokens.at[0], self.tokens.at[-1]
 
+    def beyond_fit(self, prompt_tokens: int, context_tokens: int) -> list[str]:
+        """Sentences about a longest prompt and a longest context that the fit did not see: such steps are extrapolated."""
+        seen = (("prompts", prompt_tokens, self.fitted.prompt_tokens), ("contexts", context_tokens, self.fitted.context_tokens))
+        return [f"{what} to {n:,} tokens, fitted to {most:,}" for what, n, most in seen if n > most]
+
     def attention_of(self, kv_cache_dtype: str = "auto") -> AttentionCost:
         """The attention with a KV cache of that type; ProfileError where it was not measured."""
         precision = KV_CACHE_PRECISION.get(kv_cache_dtype, kv_cache_dtype)

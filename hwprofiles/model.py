@@ -53,8 +53,6 @@ class Model:
     """All of them, embedding and output head included."""
     max_model_len: int
     """Longest context, prompt and answer together, tokens."""
-    fit_tp: tuple[int, ...] = ()
-    """Tensor-parallel degrees that the fit makes step-cost tables for."""
     embeddings: str = "separate"
     """`tied` where the output head is the input embedding, else `separate`."""
     biases: tuple[str, ...] = ()
@@ -108,8 +106,6 @@ class Model:
                 yield f"{key} {value} is more than {most}, beyond any model"
             elif value == 0 and key != "sliding_window":
                 yield f"{key} must be above 0"
-        if 0 in self.fit_tp:
-            yield "fit_tp must be above 0"
 
     def _unknown_words(self) -> Iterator[str]:
         known = {"embeddings": EMBEDDINGS, "biases": self._output_widths(), "norms": ("q", "k")}

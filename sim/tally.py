@@ -45,7 +45,7 @@ class Tally:
         self.window_ns = window_ns
         self.slo = slo
         self.sums: Counter[str] = Counter()
-        self.largest = {"finish_ns": 0, "input_tokens": 0, "itl_ns": 0}
+        self.largest = {"finish_ns": 0, "input_tokens": 0, "context_tokens": 0, "itl_ns": 0}
         self.distributions = {metric: Distribution() for metric in KEPT}
         wanted = [(), slo.request_terms, slo.terms] if slo else [()]
         self.good: dict[Limits, Counter[str]] = {limits_of(terms): Counter() for terms in wanted}
@@ -117,6 +117,8 @@ class Tally:
         is_all_inside = bool(inside.all())
         self.sums["inside_input_tokens"] += _of(inside, served["input_tokens"])[1]
         output_tokens = served["output_tokens"].astype("i8")
+        longest = int((output_tokens + served["input_tokens"]).max())
+        self.largest["context_tokens"] = max(self.largest["context_tokens"], longest)
         for limits, counts in self.good.items():
             meets = within(latencies, limits)
             requests, tokens = _of(meets, output_tokens)

@@ -169,7 +169,7 @@ def refused(tmp_path, text):
 
 def test_a_toml_of_ones_own_is_a_model_named_as_its_file(tmp_path):
     model = own(tmp_path, OWN)
-    assert (model.id, model.name, model.fit_tp, model.embeddings) == ("mine", "Mine", (), "separate")
+    assert (model.id, model.name, model.embeddings) == ("mine", "Mine", "separate")
     assert (model.biases, model.norms, model.sliding_window) == ((), (), 0)
     assert model.counted_parameters == model.parameters
 
@@ -187,10 +187,9 @@ def test_every_mistake_of_ones_own_model_is_named(tmp_path):
     text = (
         OWN.replace("layers = 2", "layers = 2000").replace("kv_heads = 2", "kv_heads = 3").replace("hidden = 256", "hidden = 0")
     )
-    assert refused(tmp_path, text + 'embeddings = "ties"\nbiases = ["q", "w", "q"]\nnorms = ["v"]\nfit_tp = [0]\n') == [
+    assert refused(tmp_path, text + 'embeddings = "ties"\nbiases = ["q", "w", "q"]\nnorms = ["v"]\n') == [
         ":4: layers 2000 is more than 1024, beyond any model",
         ":5: hidden must be above 0",
-        ":16: fit_tp must be above 0",
         ":13: embeddings has no 'ties'; did you mean 'tied'? known: separate, tied",
         ":14: biases has no 'w'; known: q, k, v, o, gate, up, down",
         ":14: biases names one twice",

@@ -33,11 +33,12 @@ class TermRow(_Row):
 
 
 class Profile(_Row):
-    """Where the step times come from: their grade, their mean absolute error as a share, their source."""
+    """Where the step times come from: grade, mean absolute error as a share, source, and what lies beyond their fit."""
 
     grade: str = ""
     error_mape_frac: Number = None
     source: str = ""
+    extrapolated: list[str] = []
 
 
 class Summary(_Row):

@@ -57,6 +57,8 @@ def _profile(profile: Profile) -> Facts:
     known = "error not known" if error is None else f"mean absolute error {share(error)}"
     yield "step times", f"{profile.grade or 'grade not known'}, {known}"
     yield "their source", _clip(profile.source)
+    if profile.extrapolated:
+        yield "extrapolated", _clip("; ".join(profile.extrapolated))
 
 
 def _program(environment: Environment) -> Facts:

@@ -21,7 +21,7 @@ from experiments.validate.judgement import Judged
 from workloads.whole_file import written_whole
 
 COLOURS: Final = (PER_CLIENT, NAIVE[0], GOOD, NAIVE[2], NAIVE[1], SECOND)
-"""Of GPUs, those with the most figures first; all others are grey."""
+"""Of engines, those with the most figures first; all others are grey."""
 
 BAND_FRAC: Final = 0.1
 _OTHER = "others"
@@ -62,10 +62,10 @@ def write_picture(judged: Sequence[Judged], target: Path) -> None:
 
 
 def draw(kept: Sequence[Judged]) -> Figure:
-    """A panel for each kind there is; colours are GPUs, markers engines, hollow ones queue for KV blocks or seats."""
-    gpus = _by_count(_gpu(one) for one in kept)
-    colours = dict(zip(gpus, COLOURS))
-    markers = dict(zip(_by_count(_engine(one) for one in kept), MARKERS))
+    """A panel for each kind there is; colours are engines, markers GPUs, hollow ones queue for KV blocks or seats."""
+    engines = _by_count(_engine(one) for one in kept)
+    colours = dict(zip(engines, COLOURS))
+    markers = dict(zip(_by_count(_gpu(one) for one in kept), MARKERS))
     panels = [(kind, found) for kind in KINDS if (found := [one for one in kept if kind.is_in(one.group.metric)])]
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
@@ -75,7 +75,7 @@ def draw(kept: Sequence[Judged]) -> Figure:
         _panel(place, kind, found, colours, markers)
     for place in places[len(panels) :]:
         place.remove()
-    _legend(figure, gpus, colours, markers, any(one.is_capped for one in kept))
+    _legend(figure, engines, colours, markers, any(one.is_capped for one in kept))
     return figure
 
 
@@ -87,10 +87,10 @@ def _panel(axes: Axes, kind: Kind, found: Sequence[Judged], colours: dict[str, s
     axes.plot(ends, ends, color=DARK, linewidth=0.9, zorder=2)
     size = 4.2 if len(found) < _MANY else 3.2
     for one, x, y in zip(found, measured, predicted):
-        colour = colours.get(_gpu(one), NAIVE[3])
+        colour = colours.get(_engine(one), NAIVE[3])
         face = "none" if one.is_capped else colour
         look: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": colour, "markersize": size, "alpha": 0.7}
-        axes.plot(x, y, markers.get(_engine(one), "x"), markeredgewidth=0.8, zorder=3, **look)
+        axes.plot(x, y, markers.get(_gpu(one), "x"), markeredgewidth=0.8, zorder=3, **look)
     for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
         limits(low, high)
         (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
@@ -124,13 +124,13 @@ def _tell_errors(axes: Axes, found: Sequence[Judged]) -> None:
         axes.text(0.97, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=DARK)
 
 
-def _legend(figure: Figure, gpus: Sequence[str], colours: dict[str, str], markers: dict[str, str], has_capped: bool) -> None:
+def _legend(figure: Figure, engines: Sequence[str], colours: dict[str, str], markers: dict[str, str], has_capped: bool) -> None:
     plain: dict[str, Any] = {"linestyle": "none", "markersize": 5}
-    entries = [Line2D([], [], marker="o", color=colours[gpu], label=label(gpu, _MOST_LETTERS), **plain) for gpu in colours]
-    if len(gpus) > len(colours):
-        entries.append(Line2D([], [], marker="o", color=NAIVE[3], label="other GPUs", **plain))
-    for engine, marker in markers.items():
-        entries.append(Line2D([], [], marker=marker, color=DARK, label=label(engine, _MOST_LETTERS), **plain))
+    entries = [Line2D([], [], marker="s", color=colours[name], label=label(name, _MOST_LETTERS), **plain) for name in colours]
+    if len(engines) > len(colours):
+        entries.append(Line2D([], [], marker="s", color=NAIVE[3], label="other engines", **plain))
+    for gpu, marker in markers.items():
+        entries.append(Line2D([], [], marker=marker, color=DARK, label=label(gpu, _MOST_LETTERS), **plain))
     if has_capped:
         entries.append(Line2D([], [], marker="o", color=DARK, markerfacecolor="none", label="queues for KV or seats", **plain))
     entries.append(Line2D([], [], color=DARK, linewidth=5, alpha=0.2, label=f"±{BAND_FRAC:.0%}"))
