@@ -1,15 +1,16 @@
 """docs/models.md says what ships and what memory is made of: its tables are made again and compared."""
 
 import re
+from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from hwprofiles.costmodel import list_profiles, load_step_cost
 from hwprofiles.datasheet import Model, ProfileError, known_models, load_gpu, load_model
 from hwprofiles.hf_config import ARCHITECTURES, READ
 from hwprofiles.memory import GIB, kv_bytes_per_token, memory_budget, weight_bytes
+from hwprofiles.profiles import list_profiles, load_step_cost
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
 
@@ -21,14 +22,24 @@ def rows(title):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
+def tables_of(model):
+    """Degrees of the step tables of a model, and the GPUs with tables at just these: bf16 where nothing is said."""
+    degrees, there = defaultdict(list), defaultdict(list)
+    for row in list_profiles():
+        if row.model == model:
+            degrees[row.gpu if row.precision == "bf16" else f"{row.gpu} {row.precision}"].append(str(row.tp))
+    for where, tps in degrees.items():
+        there[", ".join(tps)].append(where)
+    return "; ".join(f"{tps}: {', '.join(where)}" for tps, where in there.items())
+
+
 def test_the_table_of_models_is_what_ships():
-    tables = {name: sorted({row.tp for row in list_profiles() if row.model == name}) for name in known_models()}
     expected = []
     for name in known_models():
         m = load_model(name)
         counts = [m.mlp_width, m.vocabulary, m.max_model_len, kv_bytes_per_token(m, 2, tp=1)]
         heads = f"{m.heads} / {m.kv_heads} x {m.head_size}"
-        degrees = [", ".join(map(str, m.valid_tp(8))), ", ".join(map(str, tables[name])) or "none yet"]
+        degrees = [", ".join(map(str, m.valid_tp(8))), tables_of(name)]
         expected.append(
             [f"`{name}`", f"{m.parameters / 1e9:.2f}", str(m.layers), str(m.hidden), heads, *map(str, counts), *degrees]
         )
@@ -36,11 +47,11 @@ def test_the_table_of_models_is_what_ships():
 
 
 @pytest.mark.parametrize("name", known_models())
-def test_a_model_without_a_table_is_refused_in_a_sentence_that_names_those_there_are(name):
-    with pytest.raises(ProfileError) as raised:
-        load_step_cost("h100", name, "fp8")
-    assert f"no step cost for h100 {name} fp8 tp 1; the nearest is h100" in str(raised.value)
-    assert str(raised.value).count("\n") == len(list_profiles())
+def test_a_model_without_a_table_has_the_roofline_where_the_gpu_was_measured_at_that_precision(name):
+    grade = load_step_cost("rtx_pro_6000", name, "fp8", tp=1).grade
+    assert grade == ("measured" if "rtx_pro_6000" in tables_of(name) else "roofline")
+    with pytest.raises(ProfileError, match="no roofline of a100 for precision 'fp8'; there is: bf16"):
+        load_step_cost("a100", name, "fp8", tp=1)
 
 
 def test_every_key_of_a_model_and_of_a_config_is_named():
