@@ -186,6 +186,8 @@ def _say_run(job: Job, summary: dict[str, Any]) -> None:
         + (f", {rejected:,} rejected as too long" if rejected else "")
         + f"; {summary['request_throughput_rps']:.2f} requests/s, {summary['output_throughput_tps']:,.0f} output tokens/s."
     )
+    for sentence in summary["profile"]["extrapolated"]:
+        console.note(f"step times are extrapolated: {sentence}")
     for term in summary.get("slo_terms", []):
         value = f"{term['value']:.2%}" if term["key"].endswith("_frac") else seconds(term["value"])
         console.say(f"  {term['term']}: {value}, {'holds' if term['holds'] else 'MISSED'}")

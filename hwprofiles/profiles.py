@@ -35,7 +35,7 @@ def load_step_cost(
 ) -> StepCost:
     """The step cost of a combination: the shipped table, else the GPU's roofline; with `folder`, by that folder alone.
 
-    A model of the user's own is priced by the roofline, whatever its name is, unless `folder` has a table of it.
+    A model of the user's own has the tables of one that ships only if it has its shape.
     ProfileError where there is none, with the nearest combination; and for one that is faster than the data sheet allows.
     """
     gpu, model = load_gpu(gpu), load_model(model)
@@ -58,7 +58,7 @@ def list_profiles() -> list[ProfileRow]:
 
 def _shipped(gpu: Gpu, model: Model, precision: str, tp: int) -> StepCost:
     name = profile_name(gpu.id, model.id, precision, tp)
-    if name in profile_names(MEASURED, ".json") and model == load_model(model.id):
+    if name in profile_names(MEASURED, ".json") and model.shape == load_model(model.id).shape:
         return _load(name)
     if gpu.id in known_rooflines():
         return roofline_step_cost(gpu, model, precision, tp)

@@ -97,6 +97,19 @@ def test_simulate_leaves_a_whole_folder_and_says_how_to_repeat_it(run):
     assert environment["engine"] == "fast" and environment["engine_reason"] and environment["seed"] == 1
 
 
+def test_a_run_says_which_of_its_requests_are_longer_than_its_step_costs_were_fitted_to(run):
+    text = Path("small.toml").read_text()
+    cluster = text[text.index("[cluster]") :]
+    for tokens, told in ((300, []), (20_000, ["prompts to 20,000 tokens, fitted to 16,384"])):
+        asked = f'[workload]\nconcurrency = 2\ninput_tokens = {tokens}\noutput_tokens = 3\nduration = "1s"\n'
+        Path("loop.toml").write_text(asked + cluster)
+        code, _, said = run("simulate", "loop.toml", "--quiet", "--result-dir", f"out{tokens}")
+        assert code == 0, said
+        assert json.loads(Path(f"out{tokens}/summary.json").read_text())["profile"]["extrapolated"] == told
+        page = Path(f"out{tokens}/report.html").read_text()
+        assert ("extrapolated" in page) == bool(told)
+
+
 def test_a_run_without_rows_comes_to_the_same_and_says_so(run):
     flags = "simulate", "small.toml", "--quiet", "--goodput", "ttft.p99:5s tpot:50ms"
     assert run(*flags, "--result-dir", "rows")[0] == 0

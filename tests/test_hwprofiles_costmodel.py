@@ -252,3 +252,13 @@ def test_beyond_the_last_knot_a_table_goes_on_no_faster_than_the_data_sheet(key)
     tokens_ns = COSTS[key].tokens.ticks_at(last) / 2**16
     assert tokens_ns + COSTS[key].samples.ticks_at(1) / 2**16 >= datasheet_ns((*key, "bf16"), last, 0, 0, 0, 1)
     assert COSTS[key].samples.ticks_at(last) < COSTS[key].samples.ticks_at(last + 1) < 2 * TICKS_PER_MS * last
+
+
+@given(st.integers(1, 1 << 20), st.integers(1, 1 << 20))
+def test_a_prompt_or_a_context_beyond_the_fit_is_told_and_no_other(prompt_tokens, context_tokens):
+    cost = load_step_cost("h100", "llama-3.1-8b")
+    told = cost.beyond_fit(prompt_tokens, context_tokens)
+    assert [sentence.split()[0] for sentence in told] == [
+        *(["prompts"] if prompt_tokens > cost.fitted.prompt_tokens else []),
+        *(["contexts"] if context_tokens > cost.fitted.context_tokens else []),
+    ]

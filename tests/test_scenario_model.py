@@ -42,6 +42,8 @@ def test_a_model_s_file_is_taken_from_the_scenario_s_folder_and_serves_like_its_
     plan, same = cluster_of(scenario).plan(), named.plan()
     assert scenario.cluster.model_name == "llama-3.1-8b"
     assert (plan.engine, plan.num_blocks, plan.api_ns) == (same.engine, same.num_blocks, same.api_ns)
+    step = (100, 10_000, 7, 700, 8)
+    assert plan.step_cost.step_ns(*step) == same.step_cost.step_ns(*step)
 
 
 def test_the_resolved_scenario_reads_back_to_the_same_from_any_folder(tmp_path):
