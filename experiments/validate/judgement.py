@@ -12,9 +12,6 @@ from experiments.folder import write_json
 from experiments.validate.point import Setting
 from workloads.whole_file import written_whole
 
-PICTURES = (".svg", ".png")
-"""Endings of the files that a picture can be written to."""
-
 
 @dataclass(frozen=True)
 class Group:
@@ -107,16 +104,14 @@ def tell(console: Console, judged: Sequence[Judged], told: dict[str, Any], with_
         console.table(["skipped", "because"], [[entry["n"], entry["reason"]] for entry in told["skipped"]])
 
 
-def check_target(target: Path | None, flag: str = "--json", endings: Sequence[str] = ()) -> None:
-    """UserError, before any work, for a place where no file can be written, or one without any of these endings."""
-    if target is None:
+def check_target(json_out: Path | None) -> None:
+    """UserError, before any work, for a place where no file can be written."""
+    if json_out is None:
         return
-    if endings and target.suffix.lower() not in endings:
-        raise UserError(f"{flag} {target}: expected a file that ends in {' or '.join(endings)}")
-    if target.is_dir():
-        raise UserError(f"{flag} {target}: a folder; expected a file to write")
-    if not target.parent.is_dir():
-        raise UserError(f"{flag} {target}: there is no folder {target.parent}")
+    if json_out.is_dir():
+        raise UserError(f"--json {json_out}: a folder; expected a file to write")
+    if not json_out.parent.is_dir():
+        raise UserError(f"--json {json_out}: there is no folder {json_out.parent}")
 
 
 def write(told: dict[str, Any], json_out: Path | None) -> None:

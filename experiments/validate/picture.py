@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.errors import UserError
+from experiments.picture_file import save_picture
 from experiments.report.axes import DARK, GOOD, MARKERS, NAIVE, PER_CLIENT, SECOND, label
 from experiments.report.svg import style
 from experiments.report.words import number, seconds
 from experiments.validate.judgement import Judged
-from workloads.whole_file import written_whole
 
 COLOURS: Final = (PER_CLIENT, NAIVE[0], GOOD, NAIVE[2], NAIVE[1], SECOND)
 """Of engines, those with the most figures first; all others are grey."""
@@ -52,13 +52,8 @@ def write_picture(judged: Sequence[Judged], target: Path) -> None:
     kept = [one for one in judged if one.predicted and one.measured]
     if not kept:
         raise UserError(f"--picture {target}: nothing was simulated, so there is nothing to draw")
-    ending = target.suffix.lower().removeprefix(".")
-    try:
-        with style(), written_whole(target) as part:
-            metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
-            draw(kept).savefig(part, format=ending, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"--picture {target}: {error.strerror}") from None
+    with style():
+        save_picture(draw(kept), target, "--picture")
 
 
 def draw(kept: Sequence[Judged]) -> Figure:

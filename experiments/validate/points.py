@@ -7,7 +7,8 @@ from statistics import median
 from typing import Any
 
 from experiments.console import Console
-from experiments.validate.judgement import PICTURES, Group, Judged, check_target, judgement, tell, write
+from experiments.picture_file import check_picture
+from experiments.validate.judgement import Group, Judged, check_target, judgement, tell, write
 from experiments.validate.knee import knee_groups, knees_of
 from experiments.validate.point import Point, Setting, read_points
 from experiments.validate.prediction import Prediction, Unplayable, predict
@@ -34,7 +35,8 @@ def validate_points(
     their median. docs/validation.md gives columns and keys.
     """
     check_target(json_out)
-    check_target(picture, "--picture", PICTURES)
+    if picture is not None:
+        check_picture(picture, force=True, flag="--picture")
     repeats = list(_repeats(read_points(path), include_suspect).values())
     console, predictions = Console(quiet), _Predictions(seed)
     judged = []
