@@ -8,16 +8,16 @@ from typing import Any
 from experiments.console import Console
 from experiments.errors import UserError, nearest
 from experiments.words import count
-from hwprofiles.composed_steps import gpu_steps
-from hwprofiles.composition import Composition
 from hwprofiles.costmodel import StepCost
-from hwprofiles.coverage import DEGREES, tables_of, why_not
 from hwprofiles.datasheet import PRECISIONS, Gpu, Model, ProfileError, known_gpus, known_models, load_gpu, load_model
-from hwprofiles.fit import fit_step_cost, source_of
-from hwprofiles.fit_roofline import fit_roofline
-from hwprofiles.kernel_tables import KernelTables
+from hwprofiles.fitting.composed_steps import gpu_steps
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.coverage import DEGREES, tables_of, why_not
+from hwprofiles.fitting.fit import fit_step_cost, source_of
+from hwprofiles.fitting.fit_roofline import fit_roofline
+from hwprofiles.fitting.kernel_tables import KernelTables
+from hwprofiles.fitting.tables_out import check_free, cost_file, roofline_file, write_profiles
 from hwprofiles.roofline import Roofline
-from hwprofiles.tables_out import check_free, cost_file, roofline_file, write_profiles
 
 MOST_DEGREE = 64
 

@@ -1,9 +1,9 @@
 """What hardware and models can do: data sheets, KV memory, and the time of one step.
 
 Reading order: `datasheet` (Gpu, Model), `software` (host time by era), `memory` (how many KV blocks fit), `costmodel`
-(what a step costs) and `steptable` (the same as a table to look up); then, for making them, `composition` (kernel
-measurements to step times) and `fit` (step times to a cost). `records` reads all profile files. Importing this package
-loads no numerical library.
+(what a step costs), `steptable` (the same as a table to look up), `roofline` (where there is no table) and `profiles` (which
+of them answers); then, for making them, `fitting` (kernel measurements to tables and rooflines) and `measure` (the
+measurements). `records` reads all profile files. Importing this package loads no numerical library.
 """
 
 from importlib import import_module

@@ -6,7 +6,7 @@
 
 with the words of hwprofiles/costmodel.py. f_tok is layers x (four matrix products, two all-reduces, elementwise kernels) of m
 tokens, and every kernel has the time that hwprofiles/kernel_roofs.py gives it. The constants of a GPU are fitted once, to the
-composed step times of all models that its kernel tables cover (hwprofiles/fit_roofline.py). Host time is not part of it.
+composed step times of all models that its kernel tables cover (hwprofiles.fitting.fit_roofline). Host time is not part of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator

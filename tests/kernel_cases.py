@@ -2,11 +2,11 @@
 
 import pytest
 
-from hwprofiles import fit_error
-from hwprofiles.composition import Composition
-from hwprofiles.curve import Curve
 from hwprofiles.datasheet import load_gpu, load_model
-from hwprofiles.kernel_tables import Attention, KernelTables
+from hwprofiles.fitting import fit_error
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.curve import Curve
+from hwprofiles.fitting.kernel_tables import Attention, KernelTables
 from tests.shared_data import SHARED
 
 AICONFIGURATOR = SHARED / "calibration" / "aiconfigurator"

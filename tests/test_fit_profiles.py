@@ -10,10 +10,10 @@ from experiments import fit_profiles as verb
 from experiments.cli import main as servecast
 from hwprofiles import ProfileError, load_gpu, load_step_cost
 from hwprofiles.costmodel import StepCost
+from hwprofiles.fitting.tables_out import record_json, write_profiles
 from hwprofiles.profile_folder import own_roofline
 from hwprofiles.records import parse_record
 from hwprofiles.roofline import Roofline, load_roofline
-from hwprofiles.tables_out import record_json, write_profiles
 from sim import Cluster, ClusterError
 from tests.own_profiles import measured, own_gpu
 from tests.shared_data import SHARED, needs_shared

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hwprofiles import composition as module
-from hwprofiles.composition import Composition
-from hwprofiles.curve import Curve
 from hwprofiles.datasheet import ProfileError, load_gpu, load_model
-from hwprofiles.kernel_tables import Attention, KernelTables
+from hwprofiles.fitting import composition as module
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.curve import Curve
+from hwprofiles.fitting.kernel_tables import Attention, KernelTables
 from tests.kernel_cases import AICONFIGURATOR, exact_machine, read_gpu
 from tests.shared_data import needs_shared
 

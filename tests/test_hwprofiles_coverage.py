@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from hwprofiles.coverage import covered, tables_of, why_not
 from hwprofiles.datasheet import ProfileError, load_gpu, load_model
+from hwprofiles.fitting.coverage import covered, tables_of, why_not
 from tests.kernel_cases import change_table, gpu_folder, write_table
 
 H100, SMALL, BIG = load_gpu("h100"), load_model("llama-3.1-8b"), load_model("llama-3.1-70b")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles import fit, fit_error
 from hwprofiles.bounds import broken_bounds
-from hwprofiles.composition import Composition
-from hwprofiles.curve import Curve
 from hwprofiles.datasheet import ProfileError, load_gpu, load_model
-from hwprofiles.kernel_tables import KernelTables
+from hwprofiles.fitting import fit, fit_error
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.curve import Curve
+from hwprofiles.fitting.kernel_tables import KernelTables
 from hwprofiles.profiles import load_step_cost
 from hwprofiles.steptable import TICKS_PER_MS
 from tests.kernel_cases import (

@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import pytest
 
-from hwprofiles import fit, fit_error
-from hwprofiles.composition import Composition
 from hwprofiles.datasheet import load_gpu, load_model
+from hwprofiles.fitting import fit, fit_error
+from hwprofiles.fitting.composition import Composition
 from hwprofiles.profiles import list_profiles, load_step_cost, profile_name
 from tests.kernel_cases import AICONFIGURATOR, read_gpu
 from tests.shared_data import needs_shared

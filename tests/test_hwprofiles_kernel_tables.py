@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.curve import SPIKE, Curve
 from hwprofiles.datasheet import ProfileError
-from hwprofiles.kernel_tables import Attention, KernelTables, gemm_ms
+from hwprofiles.fitting.curve import SPIKE, Curve
+from hwprofiles.fitting.kernel_tables import Attention, KernelTables, gemm_ms
 from tests.kernel_cases import change_table, small_tables, write_table
 
 KV = (1, 2, 4)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.composition import Composition, KernelTables
 from hwprofiles.datasheet import Gpu, ProfileError, known_models, load_gpu, load_model
+from hwprofiles.fitting.composition import Composition, KernelTables
 from hwprofiles.measure.__main__ import main
 from hwprofiles.measure.bench import Device
 from hwprofiles.measure.describe import draft

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprofiles.composed_steps import Steps, gpu_steps, steps_of
-from hwprofiles.composition import Composition
-from hwprofiles.curve import Curve
 from hwprofiles.datasheet import Model, ProfileError, load_gpu, load_model
-from hwprofiles.fit_error import judged_steps
-from hwprofiles.fit_roofline import ELEMENTWISE, fit_constants, fit_roofline, measure_error
-from hwprofiles.kernel_tables import KernelTables
+from hwprofiles.fitting.composed_steps import Steps, gpu_steps, steps_of
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.curve import Curve
+from hwprofiles.fitting.fit_error import judged_steps
+from hwprofiles.fitting.fit_roofline import ELEMENTWISE, fit_constants, fit_roofline, measure_error
+from hwprofiles.fitting.kernel_tables import KernelTables
 from hwprofiles.memory import PRECISION_BYTES
 from hwprofiles.profiles import load_step_cost
 from hwprofiles.records import parse_record

@@ -1,6 +1,6 @@
 """A plan: the kernels that models need at their tensor-parallel degrees, each once, within the memory of the GPU.
 
-What a model needs follows from `hwprofiles.composition`: four matrix products a layer, the output head, attention of
+What a model needs follows from `hwprofiles.fitting.composition`: four matrix products a layer, the output head, attention of
 its heads per GPU, and two all-reduces a layer. A matrix product is looked up between the two widths k around it, so
 every n is also measured at the next smaller k of the plan, and what is looked up is always there.
 """

@@ -1,4 +1,4 @@
-"""Kernel tables: the times of a plan as rows of aiconfigurator's tables, which `hwprofiles.composition` reads."""
+"""Kernel tables: the times of a plan as rows of aiconfigurator's tables, which `hwprofiles.fitting.composition` reads."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwprofiles.composed_steps import Family, Steps, in_words, largest
-from hwprofiles.composition import (
+from hwprofiles.datasheet import Gpu
+from hwprofiles.fitting.composed_steps import Family, Steps, in_words, largest
+from hwprofiles.fitting.composition import (
     ELEMENTWISE_BANDWIDTH_FRAC,
     ELEMENTWISE_KERNELS,
     ELEMENTWISE_LAUNCH_MS,
 )
-from hwprofiles.datasheet import Gpu
-from hwprofiles.fit import COMMAND, LICENCE
+from hwprofiles.fitting.fit import COMMAND, LICENCE
 from hwprofiles.kernel_roofs import AllReduce, Attention, Elementwise, Gemm
 from hwprofiles.roofline import HEAD_PRECISION, ModelError, ModelRoofline, Roofline, RooflineError
 

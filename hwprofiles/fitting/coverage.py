@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwprofiles.composition import Composition
 from hwprofiles.datasheet import Gpu, Model, ProfileError
-from hwprofiles.kernel_tables import KernelTables
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.kernel_tables import KernelTables
 from hwprofiles.memory import kv_blocks
 
 DEGREES = (1, 2, 4, 8)

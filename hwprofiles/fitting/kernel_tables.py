@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwprofiles.curve import SPIKE, Curve
+from hwprofiles.fitting.curve import SPIKE, Curve
 from hwprofiles.records import ProfileError
 
 ENGINE = "vllm"

@@ -15,11 +15,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from hwprofiles.bounds import Bounds
-from hwprofiles.composition import Composition
 from hwprofiles.costmodel import AttentionCost, FittedRange, StepCost
 from hwprofiles.datasheet import Gpu
-from hwprofiles.fit_error import NOT_MEASURED, Grid, full_grid, half_grid, measure_error
-from hwprofiles.kernel_tables import KernelTables
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.fit_error import NOT_MEASURED, Grid, full_grid, half_grid, measure_error
+from hwprofiles.fitting.kernel_tables import KernelTables
 from hwprofiles.records import ProfileError
 from hwprofiles.steptable import TICKS_PER_MS, Knots
 

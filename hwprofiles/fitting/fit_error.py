@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from hwprofiles.composition import Composition
 from hwprofiles.costmodel import FitError, StepCost
+from hwprofiles.fitting.composition import Composition
 
 LENGTHS = (128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16_384)
 CONTEXTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hwprofiles.composition import Composition
 from hwprofiles.costmodel import FittedRange
-from hwprofiles.coverage import covered, tables_of
 from hwprofiles.datasheet import Gpu, Model, ProfileError, known_models, load_model
-from hwprofiles.fit import source_of
-from hwprofiles.fit_error import judged_steps
+from hwprofiles.fitting.composition import Composition
+from hwprofiles.fitting.coverage import covered, tables_of
+from hwprofiles.fitting.fit import source_of
+from hwprofiles.fitting.fit_error import judged_steps
 
 Family = tuple[int, int, int, int]
 """Width, query heads, KV heads and their size: layers of one family are nearly the same."""

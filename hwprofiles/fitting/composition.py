@@ -13,7 +13,7 @@ of the layers. The host's time is not part of it.
 from dataclasses import dataclass
 
 from hwprofiles.datasheet import Gpu, Model
-from hwprofiles.kernel_tables import HEAD_SIZE, Heads, KernelTables, gemm_ms
+from hwprofiles.fitting.kernel_tables import HEAD_SIZE, Heads, KernelTables, gemm_ms
 from hwprofiles.records import ProfileError
 
 ELEMENTWISE_KERNELS = 5
