@@ -44,6 +44,8 @@ class Harness:
     """Sent at once to saturate."""
     reserves_answers: bool = False
     """A request is admitted only where its whole answer has room."""
+    free_memory_frac: float | None = None
+    """Share for KV blocks of the memory that weights, activations and the engine leave; None: as vLLM counts."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `sim.Engine` that differ from vLLM's defaults."""
     software: str = DEFAULT
@@ -85,12 +87,13 @@ def _aiconfigurator(setting: Setting, era: str) -> Harness:
 def _trtllm_bench(setting: Setting, era: str) -> Harness:
     """trtllm-bench: docs/source/performance, perf-overview.md and perf-benchmarking.md of TensorRT-LLM.
 
-    At most 2048 requests and 8192 tokens a step, 0.95 of the memory, and an admission policy that never evicts.
+    At most 2048 requests and 8192 tokens a step, 0.95 of the memory that is free once the model is loaded, and an admission
+    policy that never evicts (guaranteed_no_evict, the default of its --scheduler_policy).
     """
     lengths = (setting.input_tokens or 0, setting.output_tokens or 0)
-    limits = {"max_num_seqs": 2048, "max_num_batched_tokens": 8192, "gpu_memory_utilization": 0.95}
+    limits = {"max_num_seqs": 2048, "max_num_batched_tokens": 8192} | _kv_type(setting)
     requests = TRTLLM_REQUESTS.get(lengths)
-    return Harness(saturated_requests=requests, reserves_answers=True, engine=limits | _kv_type(setting), software=era)
+    return Harness(1.0, requests, reserves_answers=True, free_memory_frac=0.95, engine=limits, software=era)
 
 
 def _kv_type(setting: Setting) -> dict[str, str]:

@@ -9,7 +9,7 @@ from experiments.validate.harness import harness_of
 from experiments.validate.point import Setting
 from experiments.validate.shipped import Target, target_of
 from experiments.validate.traffic import traffic_of
-from hwprofiles import Software, load_step_cost
+from hwprofiles import Software, load_step_cost, memory_budget
 from sim import Cluster, simulate
 from sim.latency import is_done, latencies_s
 from sim.plan import Plan
@@ -64,15 +64,10 @@ def predict(setting: Setting, seed: int = 1, software: Software | None = None) -
     played = setting
     if _ONE_TOKEN_RUN in setting.traits:
         played = replace(setting, output_tokens=1)
-    target, harness = target_of(setting), harness_of(setting)
-    cluster = cluster_of(target)
+    target = target_of(setting)
+    cluster = _as_set(cluster_of(target), setting)
     cluster = cluster if software is None else replace(cluster, software=software)
-    cluster = replace(cluster, engine=replace(cluster.engine, **harness.engine))
     plan = cluster.plan()
-    if harness.reserves_answers:
-        own_tokens = (setting.input_tokens or 0) + (setting.output_tokens or 0)
-        seats = max(1, (plan.num_blocks - 1) * plan.engine.block_size // own_tokens)
-        cluster = replace(cluster, engine=replace(cluster.engine, max_num_seqs=min(plan.engine.max_num_seqs, seats)))
     is_capped = _is_capped(setting, plan.engine.max_num_seqs, (plan.num_blocks - 1) * plan.engine.block_size)
     if _never_hits(setting, plan):
         cluster = replace(cluster, engine=replace(cluster.engine, enable_prefix_caching=False))
@@ -82,6 +77,31 @@ def predict(setting: Setting, seed: int = 1, software: Software | None = None) -
     if refused:
         raise Unplayable("its prompts do not fit into the model's context or the KV blocks")
     return Prediction(setting, grade_of(target), _window(records, setting.warmup_requests), is_capped)
+
+
+def _as_set(cluster: Cluster, setting: Setting) -> Cluster:
+    """The cluster with the settings of the harness."""
+    harness, engine = harness_of(setting), cluster.engine
+    engine = replace(engine, **harness.engine)
+    if harness.free_memory_frac is not None:
+        assert cluster.gpu is not None and cluster.model is not None
+        budget = memory_budget(
+            cluster.gpu,
+            cluster.model,
+            cluster.precision,
+            cluster.tp,
+            max_num_batched_tokens=engine.max_num_batched_tokens,
+            max_num_seqs=engine.max_num_seqs,
+            kv_cache_dtype=engine.kv_cache_dtype,
+        )
+        free_bytes = budget.memory_bytes - budget.usable_bytes + budget.kv_bytes
+        engine = replace(engine, num_gpu_blocks_override=int(harness.free_memory_frac * free_bytes) // budget.block_bytes)
+    if harness.reserves_answers:
+        plan = replace(cluster, engine=engine).plan()
+        own_tokens = (setting.input_tokens or 0) + (setting.output_tokens or 0)
+        seats = max(1, (plan.num_blocks - 1) * plan.engine.block_size // own_tokens)
+        engine = replace(engine, max_num_seqs=min(plan.engine.max_num_seqs, seats))
+    return replace(cluster, engine=engine)
 
 
 def grade_of(target: Target) -> str:
